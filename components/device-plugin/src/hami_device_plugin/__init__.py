@@ -1,0 +1,1 @@
+"""The node agent: announces cards to kubelet and hands each container exactly its grant."""

@@ -1,0 +1,1 @@
+"""Observation: what each container was granted and what it uses, as metrics."""

@@ -1,0 +1,149 @@
+"""The annotation formats of HAMi v2.10: a node's cards, a pod's grant, the node lock.
+
+Byte-level rules: compact JSON, keys in a fixed order, zero values left out of register entries,
+`<`, `>` and `&` escaped as Go's encoder does.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from hamikit.names import MODE_HAMI_CORE
+
+INT32_MAX = 2**31 - 1
+
+
+class CodecError(ValueError):
+    """An annotation that does not follow its format."""
+
+
+class RegisteredDevice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A card as its node announces it; `devmem` in MiB and `devcore` in percent, after scaling.
+
+    `count` is how many tasks may share the card. Field order is the order on the wire.
+    """
+
+    id: str = ""
+    index: int = 0
+    count: int = 0
+    devmem: int = 0
+    devcore: int = 0
+    type: str = ""
+    numa: int = 0
+    mode: str = ""
+    health: bool = False
+
+
+_REGISTER = msgspec.json.Decoder(list[RegisteredDevice])
+
+
+def decode_register(text: str) -> list[RegisteredDevice]:
+    """Read the register annotation; keys in any case and unknown keys are accepted, as in Go.
+
+    Raises:
+        CodecError: not a JSON array of device objects, or an empty one.
+    """
+    try:
+        devices = _REGISTER.decode(text)
+    except msgspec.ValidationError:
+        devices = _decode_any_case(text)
+    except msgspec.DecodeError as error:
+        raise CodecError(f"register annotation is not JSON: {error}") from error
+    if any(not device.id for device in devices):
+        devices = _decode_any_case(text)
+    if not devices:
+        raise CodecError("register annotation lists no device")
+    return devices
+
+
+def _decode_any_case(text: str) -> list[RegisteredDevice]:
+    try:
+        entries = json.loads(text)
+        lowered = [{key.lower(): value for key, value in entry.items()} for entry in entries]
+        devices = msgspec.convert(lowered, list[RegisteredDevice])
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CodecError(f"register annotation is not an array of devices: {error}") from error
+    if any(not device.id for device in devices):
+        raise CodecError("register annotation has a device without id")
+    return devices
+
+
+def go_json(value: Any) -> str:
+    """Encode as Go's encoding/json does: compact, UTF-8, with `<`, `>`, `&` escaped."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def encode_register(devices: Iterable[RegisteredDevice]) -> str:
+    """Write the register annotation, ordered by index so that equal hardware gives equal text."""
+    ordered = sorted(devices, key=lambda device: (device.index, device.id))
+    return go_json([msgspec.to_builtins(device) for device in ordered])
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedDevice:
+    """A slice of one card: `memory_mib` MiB and `cores` percent of it."""
+
+    uuid: str
+    vendor: str
+    memory_mib: int
+    cores: int
+
+
+Slots = tuple[tuple[GrantedDevice, ...], ...]
+"""A grant: one entry per container, init containers first; empty where nothing was asked."""
+
+
+def encode_grant(slots: Sequence[Sequence[GrantedDevice]]) -> str:
+    """Write a grant: every device ends in `:`, every container in `;`."""
+    return "".join(
+        "".join(f"{d.uuid},{d.vendor},{d.memory_mib},{d.cores}:" for d in slot) + ";"
+        for slot in slots
+    )
+
+
+def decode_grant(text: str) -> Slots:
+    """Read a grant; any number of trailing `;` is accepted, they say nothing.
+
+    Raises:
+        CodecError: a device with fewer than four fields or a number that is none.
+    """
+    slots = [tuple(map(_device, filter(_has_fields, s.split(":")))) for s in text.split(";")]
+    # encode_grant closes each slot, so what follows the last `;` is not a container.
+    if slots and not slots[-1]:
+        slots.pop()
+    return tuple(slots)
+
+
+def _has_fields(piece: str) -> bool:
+    return "," in piece
+
+
+def _device(piece: str) -> GrantedDevice:
+    fields = piece.split(",")
+    if len(fields) < 4:
+        raise CodecError(f"grant entry {piece!r} has {len(fields)} fields, needs 4")
+    return GrantedDevice(fields[0], fields[1], _int32(piece, fields[2]), _int32(piece, fields[3]))
+
+
+def _int32(piece: str, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError as error:
+        raise CodecError(f"grant entry {piece!r}: {text!r} is not a number") from error
+    if abs(value) > INT32_MAX:
+        raise CodecError(f"grant entry {piece!r}: {text!r} does not fit 32 bits")
+    return value
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Entries of a comma list, trimmed, empty ones dropped."""
+    return tuple(part for part in (piece.strip() for piece in text.split(",")) if part)
+
+
+def default_mode(device: RegisteredDevice) -> str:
+    """How the card is shared; an entry without mode comes from before modes existed."""
+    return device.mode or MODE_HAMI_CORE

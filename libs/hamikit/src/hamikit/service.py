@@ -1,0 +1,88 @@
+"""What all our daemons do alike: a status listener, readiness, and an orderly end."""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+import falcon
+import prometheus_client
+import waitress
+from prometheus_client import CollectorRegistry
+
+App = falcon.App[falcon.Request, falcon.Response]
+
+
+class Lifecycle:
+    """Whether the process is to go on, and what it still waits for before it is ready."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self._waits: dict[str, Callable[[], str | None]] = {}
+
+    def ready_when(self, name: str, missing: Callable[[], str | None]) -> None:
+        """Add a condition: `missing` returns what is missing, or None when it is met."""
+        self._waits[name] = missing
+
+    def missing(self) -> list[str]:
+        """What keeps the process from being ready, one line each; empty when ready."""
+        if self.stopping.is_set():
+            return ["stopping"]
+        found = ((name, missing()) for name, missing in self._waits.items())
+        return [f"{name}: {what}" for name, what in found if what]
+
+    def stop(self) -> None:
+        """Ask the process to end; readiness goes first."""
+        self.stopping.set()
+
+    def stop_on_signals(self) -> None:
+        """End on SIGTERM and SIGINT. Call it from the main thread."""
+
+        def handle(_number: int, _frame: FrameType | None) -> None:
+            self.stop()
+
+        signal.signal(signal.SIGTERM, handle)
+        signal.signal(signal.SIGINT, handle)
+
+
+class _Health:
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        response.content_type = falcon.MEDIA_TEXT
+        response.text = "ok\n"
+
+
+class _Ready:
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        missing = self._lifecycle.missing()
+        response.content_type = falcon.MEDIA_TEXT
+        response.status = falcon.HTTP_503 if missing else falcon.HTTP_200
+        response.text = "\n".join(missing or ["ok"]) + "\n"
+
+
+class _Metrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        response.content_type = prometheus_client.CONTENT_TYPE_LATEST
+        response.data = prometheus_client.generate_latest(self._registry)
+
+
+def status_app(lifecycle: Lifecycle, registry: CollectorRegistry) -> App:
+    """The application behind /healthz, /readyz and /metrics."""
+    app: App = falcon.App()
+    app.add_route("/healthz", _Health())
+    app.add_route("/readyz", _Ready(lifecycle))
+    app.add_route("/metrics", _Metrics(registry))
+    return app
+
+
+def serve(app: App, host: str, port: int, *, threads: int = 4) -> threading.Thread:
+    """Serve a WSGI application in a thread of its own; a port that is taken raises OSError here."""
+    server = waitress.create_server(app, host=host, port=port, threads=threads, ident=None)
+    thread = threading.Thread(target=server.run, name=f"http-{port}", daemon=True)
+    thread.start()
+    return thread
