@@ -1,6 +1,7 @@
-"""The two files that a limited container shares with its host: control (we write) and usage (the tenant writes).
+"""The control and usage files of a container on disk: created, changed in place, read warily.
 
-The C header components/hami-core/include/hami_region.h is the source of both layouts and explains the fields.
+A tenant owns what stands in a usage file, so it is opened without following links, checked and
+read, never mapped: a mapped file that somebody truncates is a SIGBUS.
 """
 
 import ctypes
@@ -8,224 +9,77 @@ import fcntl
 import mmap
 import os
 import stat
-import struct
 import tempfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import IntEnum, IntFlag
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
-MAX_DEVICES: Final = 16
-MAX_SLOTS: Final = 256
-UNIT_BYTES: Final = 512
-UUID_SIZE: Final = 64
+from hamikit.region_layout import (
+    BODY_AT,
+    BODY_SIZE,
+    CONTROL_MAGIC,
+    CONTROL_SIZE,
+    CONTROL_VERSION,
+    EPOCH_AT,
+    HEADER,
+    LOCK_BASE,
+    MAX_DEVICES,
+    MAX_SLOTS,
+    UNIT_BYTES,
+    USAGE_MAGIC,
+    USAGE_SIZE,
+    USAGE_VERSION,
+    Control,
+    ControlDevice,
+    ControlFlag,
+    CorePolicy,
+    Kind,
+    OverheadPolicy,
+    RegionError,
+    Usage,
+    UsageDevice,
+    UsageProcess,
+    check_header,
+    pack_body,
+    pack_control,
+    parse_control,
+    parse_usage,
+)
 
-CONTROL_MAGIC: Final = b"HAMICTRL"
-CONTROL_VERSION: Final = 1
-CONTROL_SIZE: Final = 4096
-USAGE_MAGIC: Final = b"HAMIUSGE"
-USAGE_VERSION: Final = 1
-USAGE_SIZE: Final = 303104
-LOCK_BASE: Final = 0x40000000
+__all__ = [
+    "CONTROL_MAGIC",
+    "CONTROL_SIZE",
+    "CONTROL_VERSION",
+    "LOCK_BASE",
+    "MAX_DEVICES",
+    "MAX_SLOTS",
+    "UNIT_BYTES",
+    "USAGE_MAGIC",
+    "USAGE_SIZE",
+    "USAGE_VERSION",
+    "Control",
+    "ControlDevice",
+    "ControlFlag",
+    "CorePolicy",
+    "Kind",
+    "OverheadPolicy",
+    "RegionError",
+    "Usage",
+    "UsageDevice",
+    "UsageProcess",
+    "create_usage",
+    "pack_control",
+    "parse_control",
+    "parse_usage",
+    "read_control",
+    "read_file",
+    "read_usage",
+    "write_control",
+]
 
-_HEADER = struct.Struct("<8sII")  # magic, layout version, size: the same in both files
-_EPOCH_AT = 16
-_BODY_AT = 128
-_BODY_SIZE = 1920
-_BODY = struct.Struct("<IIIIiIIIIIi84x")
-_CONTROL_DEVICE = struct.Struct(f"<{UUID_SIZE}sQII32x")
-_USAGE_COUNTERS = struct.Struct("<32sQQQ")
-_USAGE_COUNTERS_AT = 16
-_USAGE_DEVICE = struct.Struct("<QQQ104xqQQQ96x")
-_USAGE_DEVICES_AT = 4096
-_SLOT = struct.Struct("<IiQQI4x16s80x")
-_SHARES = struct.Struct("<8Q")
-_SLOT_SIZE = 1152
-_SLOTS_AT = 8192
-_LIVE = 1
-_UNITS_SHIFT = 24
-_FUTEX_WAKE = 1
+_FUTEX_WAKE: Final = 1
 _SYS_FUTEX: Final = {"x86_64": 202, "aarch64": 98}
-
-
-class RegionError(Exception):
-    """A control or usage file cannot be used: says which file, what is wrong and why."""
-
-
-class ControlFlag(IntFlag):
-    """Switches of a grant."""
-
-    NONE = 0
-    ENV_MAY_LOOSEN = 1
-
-
-class CorePolicy(IntEnum):
-    """When the core limit holds."""
-
-    DEFAULT = 0
-    FORCE = 1
-    DISABLE = 2
-
-
-class OverheadPolicy(IntEnum):
-    """Whether contexts and modules count against the memory limit."""
-
-    REPORT = 0
-    STRICT = 1
-
-
-class Kind(IntEnum):
-    """What device memory is used for."""
-
-    BUFFER = 0
-    MANAGED = 1
-    POOL = 2
-    VMM = 3
-    ARRAY = 4
-    GRAPH = 5
-    CONTEXT = 6
-    MODULE = 7
-
-
-@dataclass(frozen=True, slots=True)
-class ControlDevice:
-    """One granted device; a limit of 0 means none (100 percent too)."""
-
-    uuid: str
-    memory_limit_bytes: int
-    core_limit_percent: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """What the host grants to one container; log_level None leaves it to LIBCUDA_LOG_LEVEL."""
-
-    devices: tuple[ControlDevice, ...]
-    flags: ControlFlag = ControlFlag.NONE
-    priority: int = 1
-    suspended: bool = False
-    blocked: bool = False
-    contended: bool = False
-    core_policy: CorePolicy = CorePolicy.DEFAULT
-    overhead_policy: OverheadPolicy = OverheadPolicy.REPORT
-    log_level: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UsageDevice:
-    """What the container has charged on one device, in the order of the control file."""
-
-    used_bytes: int
-    peak_bytes: int
-    refused: int
-    charged_ns: int
-    launches: int
-
-
-@dataclass(frozen=True, slots=True)
-class UsageProcess:
-    """One process slot that was live when the file was read; shares in bytes by (device index, kind), zeros left out.
-
-    A slot whose process was killed stays live until a neighbour clears it up: `pid` and `start_time` tell.
-    """
-
-    slot: int
-    pid: int
-    start_time: int
-    last_activity_ns: int
-    command: str
-    shares: Mapping[tuple[int, Kind], int]
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """A tenant's own account: to be compared with NVML, never trusted alone."""
-
-    library_version: str
-    unknown_symbols: int
-    unlimited_starts: int
-    private_starts: int
-    devices: tuple[UsageDevice, ...]
-    processes: tuple[UsageProcess, ...]
-
-
-def _checked_device(device: ControlDevice) -> bytes:
-    uuid = device.uuid.encode("ascii", errors="replace")
-    if not 0 < len(uuid) < UUID_SIZE or not device.uuid.isascii() or not device.uuid.isprintable():
-        raise RegionError(f"device UUID {device.uuid!r} must be 1 to {UUID_SIZE - 1} printable ASCII characters")
-    if not 0 <= device.memory_limit_bytes < 1 << 63:
-        raise RegionError(f"memory limit {device.memory_limit_bytes} of {device.uuid} must lie in 0..2^63-1 bytes")
-    if not 0 <= device.core_limit_percent <= 100:
-        raise RegionError(f"core limit {device.core_limit_percent} of {device.uuid} must lie in 0..100 percent")
-    return _CONTROL_DEVICE.pack(uuid, device.memory_limit_bytes, device.core_limit_percent, 0)
-
-
-def _pack_body(control: Control, epoch: int) -> bytes:
-    if len(control.devices) > MAX_DEVICES:
-        raise RegionError(f"{len(control.devices)} devices in one container, the control file holds {MAX_DEVICES}")
-    if len({device.uuid for device in control.devices}) != len(control.devices):
-        raise RegionError(f"a device is granted twice: {', '.join(device.uuid for device in control.devices)}")
-    fields = _BODY.pack(
-        0, epoch, control.flags, len(control.devices), control.priority, control.suspended, control.blocked,
-        control.contended, control.core_policy, control.overhead_policy,
-        -1 if control.log_level is None else control.log_level,
-    )  # fmt: skip
-    body = (fields + b"".join(map(_checked_device, control.devices))).ljust(_BODY_SIZE, b"\0")
-    return struct.pack("<I", zlib.crc32(body[4:])) + body[4:]
-
-
-def pack_control(control: Control) -> bytes:
-    """The first image of a control file (epoch 0); later changes go through write_control."""
-    header = _HEADER.pack(CONTROL_MAGIC, CONTROL_VERSION, CONTROL_SIZE).ljust(_BODY_AT, b"\0")
-    return (header + _pack_body(control, 0)).ljust(CONTROL_SIZE, b"\0")
-
-
-def _check_header(data: bytes, magic: bytes, version: int, size: int) -> None:
-    if len(data) < size:
-        raise RegionError(f"file has {len(data)} bytes instead of {size}: truncated, or not of this kind")
-    found_magic, found_version, found_size = _HEADER.unpack_from(data)
-    if found_magic != magic:
-        raise RegionError(f"file starts with {found_magic!r} instead of {magic!r}: not of this kind")
-    if (found_version, found_size) != (version, size):
-        raise RegionError(f"layout {found_version} of {found_size} bytes, this program knows {version} of {size}")
-
-
-def _text(raw: bytes) -> str:
-    return raw.split(b"\0", 1)[0].decode("utf-8", errors="replace")
-
-
-def parse_control(data: bytes) -> Control:
-    """The grant in force; RegionError if the bytes are not a control file or were caught in the middle of a change."""
-    _check_header(data, CONTROL_MAGIC, CONTROL_VERSION, CONTROL_SIZE)
-    (epoch,) = struct.unpack_from("<I", data, _EPOCH_AT)
-    start = _BODY_AT + (epoch & 1) * _BODY_SIZE
-    body = data[start : start + _BODY_SIZE]
-    (crc, generation, flags, count, priority, suspended, blocked, contended, policy, overhead, level) = (
-        _BODY.unpack_from(body)
-    )
-    if generation != epoch or zlib.crc32(body[4:]) != crc:
-        raise RegionError(f"the body of epoch {epoch} fails its checksum: read during a change, or damaged")
-    if count > MAX_DEVICES:
-        raise RegionError(f"{count} devices, the layout holds {MAX_DEVICES}")
-    devices = (_CONTROL_DEVICE.unpack_from(body, _BODY.size + i * _CONTROL_DEVICE.size) for i in range(count))
-    try:
-        return Control(
-            devices=tuple(ControlDevice(_text(uuid), memory, core) for uuid, memory, core, _ in devices),
-            flags=ControlFlag(flags),
-            priority=priority,
-            suspended=bool(suspended),
-            blocked=bool(blocked),
-            contended=bool(contended),
-            core_policy=CorePolicy(policy),
-            overhead_policy=OverheadPolicy(overhead),
-            log_level=None if level < 0 else level,
-        )
-    except ValueError as error:
-        raise RegionError(f"a field has a value that this program does not know: {error}") from error
 
 
 def _replace(path: Path, image: bytes, mode: int) -> None:
@@ -246,12 +100,18 @@ def _replace(path: Path, image: bytes, mode: int) -> None:
 def _wake_waiters(epoch: ctypes.c_uint32) -> None:
     number = _SYS_FUTEX.get(os.uname().machine)
     if number is not None:
-        ctypes.CDLL(None, use_errno=True).syscall(number, ctypes.byref(epoch), _FUTEX_WAKE, 0x7FFFFFFF, None, None, 0)
+        ctypes.CDLL(None, use_errno=True).syscall(
+            number, ctypes.byref(epoch), _FUTEX_WAKE, 0x7FFFFFFF, None, None, 0
+        )
 
 
 @contextmanager
 def _writable(target: Path | int) -> Iterator[int]:
-    fd = target if isinstance(target, int) else os.open(target, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = (
+        target
+        if isinstance(target, int)
+        else os.open(target, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    )
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)  # one writer at a time; readers need no lock
         yield fd
@@ -262,75 +122,42 @@ def _writable(target: Path | int) -> Iterator[int]:
 
 
 def write_control(target: Path | int, control: Control) -> None:
-    """Put a grant in force: creates the file (mode 0644), or changes it in place for whoever has it mounted.
+    """Put a grant in force: creates the file (mode 0644), or changes it in place.
 
-    `target` is a path, or a descriptor open for reading and writing. In-place because a bind mount holds the inode.
+    In place because a bind mount holds the inode. `target` is a path, or a descriptor open for
+    reading and writing, which stays open.
     """
     if isinstance(target, Path) and not target.exists():
         _replace(target, pack_control(control), 0o644)
         return
     with _writable(target) as fd:
-        _check_header(os.pread(fd, CONTROL_SIZE, 0), CONTROL_MAGIC, CONTROL_VERSION, CONTROL_SIZE)
+        check_header(os.pread(fd, CONTROL_SIZE, 0), CONTROL_MAGIC, CONTROL_VERSION, CONTROL_SIZE)
         with mmap.mmap(fd, CONTROL_SIZE) as mapped:
-            word = ctypes.c_uint32.from_buffer(mapped, _EPOCH_AT)
+            word = ctypes.c_uint32.from_buffer(mapped, EPOCH_AT)
             epoch = (word.value + 1) & 0xFFFFFFFF
-            start = _BODY_AT + (epoch & 1) * _BODY_SIZE
+            start = BODY_AT + (epoch & 1) * BODY_SIZE
             try:
-                mapped[start : start + _BODY_SIZE] = _pack_body(control, epoch)
-                word.value = epoch  # one aligned store; a reader that sees it early is caught by the checksum
+                mapped[start : start + BODY_SIZE] = pack_body(control, epoch)
+                word.value = epoch  # one aligned store; the checksum catches who sees it early
                 _wake_waiters(word)
             finally:
                 del word  # the map cannot be closed while ctypes holds it
 
 
 def create_usage(path: Path) -> None:
-    """Create an empty usage file (mode 0666); one that is already well formed is kept, with its charges."""
+    """Create an empty usage file (mode 0666); a well-formed one is kept, with its charges."""
     try:
-        _check_header(read_file(path, USAGE_SIZE), USAGE_MAGIC, USAGE_VERSION, USAGE_SIZE)
+        check_header(read_file(path, USAGE_SIZE), USAGE_MAGIC, USAGE_VERSION, USAGE_SIZE)
     except (FileNotFoundError, RegionError):
-        header = _HEADER.pack(USAGE_MAGIC, USAGE_VERSION, USAGE_SIZE)
+        header = HEADER.pack(USAGE_MAGIC, USAGE_VERSION, USAGE_SIZE)
         _replace(path, header.ljust(USAGE_SIZE, b"\0"), 0o666)
 
 
-def _parse_process(data: bytes, slot: int) -> UsageProcess | None:
-    at = _SLOTS_AT + slot * _SLOT_SIZE
-    state, pid, start_time, activity, _confirmed, command = _SLOT.unpack_from(data, at)
-    if state != _LIVE:
-        return None
-    shares = {
-        (device, kind): units * UNIT_BYTES
-        for device in range(MAX_DEVICES)
-        for kind, units in zip(
-            Kind, _SHARES.unpack_from(data, at + _SLOT.size + device * _SHARES.size), strict=True
-        )
-        if units
-    }
-    return UsageProcess(slot, pid, start_time, activity, _text(command), MappingProxyType(shares))
-
-
-def parse_usage(data: bytes) -> Usage:
-    """A tenant's usage file; whatever it holds, the answer is a Usage or one RegionError."""
-    _check_header(data, USAGE_MAGIC, USAGE_VERSION, USAGE_SIZE)
-    version, unknown, unlimited, private = _USAGE_COUNTERS.unpack_from(data, _USAGE_COUNTERS_AT)
-    devices = (_USAGE_DEVICE.unpack_from(data, _USAGE_DEVICES_AT + i * _USAGE_DEVICE.size) for i in range(MAX_DEVICES))
-    processes = (_parse_process(data, slot) for slot in range(MAX_SLOTS))
-    return Usage(
-        library_version=_text(version),
-        unknown_symbols=unknown,
-        unlimited_starts=unlimited,
-        private_starts=private,
-        devices=tuple(
-            UsageDevice((used >> _UNITS_SHIFT) * UNIT_BYTES, peak * UNIT_BYTES, refused, charged_ns, launches)
-            for used, peak, refused, _credit, _refill, charged_ns, launches in devices
-        ),
-        processes=tuple(process for process in processes if process is not None),
-    )
-
-
 def read_file(path: Path, size: int) -> bytes:
-    """The bytes of a file that a tenant may have tampered with: never follows a link, blocks, maps or trusts a size.
+    """The bytes of a file that a tenant may have tampered with.
 
-    FileNotFoundError when it is not there; RegionError when it is something else than a regular file of `size` bytes.
+    Follows no link, waits for no pipe, maps nothing. FileNotFoundError when it is not there,
+    RegionError when it is something else than a regular file of `size` bytes.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -362,7 +189,7 @@ def read_control(path: Path, tries: int = 3) -> Control:
 
 
 def read_usage(path: Path) -> Usage:
-    """The tenant's account in a usage file; RegionError names the file and what is wrong with it."""
+    """The tenant's account in a usage file; RegionError names the file and what is wrong."""
     data = read_file(path, USAGE_SIZE)
     try:
         return parse_usage(data)

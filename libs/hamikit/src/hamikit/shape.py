@@ -10,7 +10,9 @@ from hamikit.objects import Container, Pod
 from hamikit.quantity import QuantityError, parse_integer, parse_quantity
 
 INT32_MAX = 2**31 - 1
-_MIB = 1024 * 1024
+# No card comes near a TB. What asks for more was written with a byte suffix: `2000M` arrives here
+# as 2G, because the API server rewrites quantities, and would be two billion MiB.
+MEMORY_MAX_MIB = 999_999
 
 Quantities = Mapping[str, str | int | float]
 
@@ -128,7 +130,7 @@ def parse_container(
 
     factor = max(family.memory_factor, 1)
     count = read(family.count, 0, INT32_MAX, "whole devices")
-    memory = read(family.memory, 0, INT32_MAX // factor, "MiB")
+    memory = read(family.memory, 0, MEMORY_MAX_MIB // factor, "MiB")
     percent = read(family.memory_percentage, 0, 100, "percent")
     cores = read(family.cores, 0, 100, "percent")
     if faults:
@@ -164,10 +166,8 @@ def _bounded(
 def _remedy(text: str, unit: str, high: int) -> str:
     """What to write instead; a value with a byte suffix was probably meant in that unit."""
     if unit == "MiB" and text[-1:].isalpha():
-        digits = text.rstrip("KMGTPEikm")
-        binary = int(parse_quantity(text) / _MIB)
-        suggestion = digits if text.endswith(("M", "Mi")) else str(binary)
-        return f"write {suggestion} (the unit is MiB already)"
+        mega = 1024**2 if text.endswith("i") else 1000**2
+        return f"write {int(parse_quantity(text) / mega)} (the unit is MiB already)"
     return f"write a number up to {high}"
 
 
