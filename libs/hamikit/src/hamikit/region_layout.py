@@ -1,0 +1,309 @@
+"""The byte layout of the control and usage files, as values.
+
+The C header components/hami-core/include/hami_region.h is the source of both layouts and explains
+the fields; a test compares the offsets. The files themselves are handled in `hamikit.region`.
+"""
+
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from types import MappingProxyType
+from typing import Final
+
+MAX_DEVICES: Final = 16
+MAX_SLOTS: Final = 256
+UNIT_BYTES: Final = 512
+UUID_SIZE: Final = 64
+
+CONTROL_MAGIC: Final = b"HAMICTRL"
+CONTROL_VERSION: Final = 1
+CONTROL_SIZE: Final = 4096
+USAGE_MAGIC: Final = b"HAMIUSGE"
+USAGE_VERSION: Final = 1
+USAGE_SIZE: Final = 303104
+LOCK_BASE: Final = 0x40000000
+
+HEADER = struct.Struct("<8sII")  # magic, layout version, size: the same in both files
+EPOCH_AT = 16
+BODY_AT = 128
+BODY_SIZE = 1920
+_BODY = struct.Struct("<IIIIiIIIIIi84x")
+_CONTROL_DEVICE = struct.Struct(f"<{UUID_SIZE}sQII32x")
+_USAGE_COUNTERS = struct.Struct("<32sQQQ")
+_USAGE_COUNTERS_AT = 16
+_USAGE_DEVICE = struct.Struct("<QQQ104xqQQQ96x")
+_USAGE_DEVICES_AT = 4096
+_SLOT = struct.Struct("<IiQQI4x16s80x")
+_SHARES = struct.Struct("<8Q")
+_SLOT_SIZE = 1152
+_SLOTS_AT = 8192
+_LIVE = 1
+_UNITS_SHIFT = 24
+
+
+class RegionError(Exception):
+    """A control or usage file cannot be used: says which file, what is wrong and why."""
+
+
+class ControlFlag(IntFlag):
+    """Switches of a grant."""
+
+    NONE = 0
+    ENV_MAY_LOOSEN = 1
+
+
+class CorePolicy(IntEnum):
+    """When the core limit holds."""
+
+    DEFAULT = 0
+    FORCE = 1
+    DISABLE = 2
+
+
+class OverheadPolicy(IntEnum):
+    """Whether contexts and modules count against the memory limit."""
+
+    REPORT = 0
+    STRICT = 1
+
+
+class Kind(IntEnum):
+    """What device memory is used for."""
+
+    BUFFER = 0
+    MANAGED = 1
+    POOL = 2
+    VMM = 3
+    ARRAY = 4
+    GRAPH = 5
+    CONTEXT = 6
+    MODULE = 7
+
+
+@dataclass(frozen=True, slots=True)
+class ControlDevice:
+    """One granted device; a limit of 0 means none (100 percent too)."""
+
+    uuid: str
+    memory_limit_bytes: int
+    core_limit_percent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What the host grants to one container; log_level None leaves it to LIBCUDA_LOG_LEVEL."""
+
+    devices: tuple[ControlDevice, ...]
+    flags: ControlFlag = ControlFlag.NONE
+    priority: int = 1
+    suspended: bool = False
+    blocked: bool = False
+    contended: bool = False
+    core_policy: CorePolicy = CorePolicy.DEFAULT
+    overhead_policy: OverheadPolicy = OverheadPolicy.REPORT
+    log_level: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageDevice:
+    """What the container has charged on one device, in the order of the control file."""
+
+    used_bytes: int
+    peak_bytes: int
+    refused: int
+    charged_ns: int
+    launches: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageProcess:
+    """One live process slot; shares in bytes by (device index, kind), zeros left out.
+
+    The slot of a killed process stays live until a neighbour clears it up: whether somebody holds
+    the write lock on byte LOCK_BASE + slot of the file tells.
+    """
+
+    slot: int
+    pid: int
+    start_time: int
+    last_activity_ns: int
+    command: str
+    shares: Mapping[tuple[int, Kind], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A tenant's own account: to be compared with NVML, never trusted alone."""
+
+    library_version: str
+    unknown_symbols: int
+    unlimited_starts: int
+    private_starts: int
+    devices: tuple[UsageDevice, ...]
+    processes: tuple[UsageProcess, ...]
+
+
+def _checked_device(device: ControlDevice) -> bytes:
+    uuid = device.uuid.encode("ascii", errors="replace")
+    if not 0 < len(uuid) < UUID_SIZE or not device.uuid.isascii() or not device.uuid.isprintable():
+        raise RegionError(
+            f"device UUID {device.uuid!r} must be 1 to {UUID_SIZE - 1} printable ASCII characters"
+        )
+    if not 0 <= device.memory_limit_bytes < 1 << 63:
+        raise RegionError(
+            f"memory limit {device.memory_limit_bytes} of {device.uuid} must lie in 0..2^63-1 bytes"
+        )
+    if not 0 <= device.core_limit_percent <= 100:
+        raise RegionError(
+            f"core limit {device.core_limit_percent} of {device.uuid} must lie in 0..100 percent"
+        )
+    return _CONTROL_DEVICE.pack(uuid, device.memory_limit_bytes, device.core_limit_percent, 0)
+
+
+def pack_body(control: Control, epoch: int) -> bytes:
+    """The body that `epoch` publishes, with its checksum."""
+    if len(control.devices) > MAX_DEVICES:
+        raise RegionError(
+            f"{len(control.devices)} devices in one container, the control file holds {MAX_DEVICES}"
+        )
+    if len({device.uuid for device in control.devices}) != len(control.devices):
+        raise RegionError(
+            f"a device is granted twice: {', '.join(device.uuid for device in control.devices)}"
+        )
+    fields = _BODY.pack(
+        0,
+        epoch,
+        control.flags,
+        len(control.devices),
+        control.priority,
+        control.suspended,
+        control.blocked,
+        control.contended,
+        control.core_policy,
+        control.overhead_policy,
+        -1 if control.log_level is None else control.log_level,
+    )
+    body = (fields + b"".join(map(_checked_device, control.devices))).ljust(BODY_SIZE, b"\0")
+    return struct.pack("<I", zlib.crc32(body[4:])) + body[4:]
+
+
+def pack_control(control: Control) -> bytes:
+    """The first image of a control file (epoch 0); later changes go through write_control."""
+    header = HEADER.pack(CONTROL_MAGIC, CONTROL_VERSION, CONTROL_SIZE).ljust(BODY_AT, b"\0")
+    return (header + pack_body(control, 0)).ljust(CONTROL_SIZE, b"\0")
+
+
+def check_header(data: bytes, magic: bytes, version: int, size: int) -> None:
+    """RegionError unless the bytes start like a whole file of this kind and layout."""
+    if len(data) < size:
+        raise RegionError(
+            f"file has {len(data)} bytes instead of {size}: truncated, or not of this kind"
+        )
+    found_magic, found_version, found_size = HEADER.unpack_from(data)
+    if found_magic != magic:
+        raise RegionError(
+            f"file starts with {found_magic!r} instead of {magic!r}: not of this kind"
+        )
+    if (found_version, found_size) != (version, size):
+        raise RegionError(
+            f"layout {found_version} of {found_size} bytes, this program knows {version} of {size}"
+        )
+
+
+def _text(raw: bytes) -> str:
+    return raw.split(b"\0", 1)[0].decode("utf-8", errors="replace")
+
+
+def parse_control(data: bytes) -> Control:
+    """The grant in force; RegionError for other bytes and for a change caught half way."""
+    check_header(data, CONTROL_MAGIC, CONTROL_VERSION, CONTROL_SIZE)
+    (epoch,) = struct.unpack_from("<I", data, EPOCH_AT)
+    start = BODY_AT + (epoch & 1) * BODY_SIZE
+    body = data[start : start + BODY_SIZE]
+    (
+        crc,
+        generation,
+        flags,
+        count,
+        priority,
+        suspended,
+        blocked,
+        contended,
+        policy,
+        overhead,
+        level,
+    ) = _BODY.unpack_from(body)
+    if generation != epoch or zlib.crc32(body[4:]) != crc:
+        raise RegionError(
+            f"the body of epoch {epoch} fails its checksum: read during a change, or damaged"
+        )
+    if count > MAX_DEVICES:
+        raise RegionError(f"{count} devices, the layout holds {MAX_DEVICES}")
+    devices = (
+        _CONTROL_DEVICE.unpack_from(body, _BODY.size + i * _CONTROL_DEVICE.size)
+        for i in range(count)
+    )
+    try:
+        return Control(
+            devices=tuple(
+                ControlDevice(_text(uuid), memory, core) for uuid, memory, core, _ in devices
+            ),
+            flags=ControlFlag(flags),
+            priority=priority,
+            suspended=bool(suspended),
+            blocked=bool(blocked),
+            contended=bool(contended),
+            core_policy=CorePolicy(policy),
+            overhead_policy=OverheadPolicy(overhead),
+            log_level=None if level < 0 else level,
+        )
+    except ValueError as error:
+        raise RegionError(
+            f"a field has a value that this program does not know: {error}"
+        ) from error
+
+
+def _parse_process(data: bytes, slot: int) -> UsageProcess | None:
+    at = _SLOTS_AT + slot * _SLOT_SIZE
+    state, pid, start_time, activity, _confirmed, command = _SLOT.unpack_from(data, at)
+    if state != _LIVE:
+        return None
+    shares = {
+        (device, kind): units * UNIT_BYTES
+        for device in range(MAX_DEVICES)
+        for kind, units in zip(
+            Kind, _SHARES.unpack_from(data, at + _SLOT.size + device * _SHARES.size), strict=True
+        )
+        if units
+    }
+    return UsageProcess(slot, pid, start_time, activity, _text(command), MappingProxyType(shares))
+
+
+def parse_usage(data: bytes) -> Usage:
+    """A tenant's usage file; whatever it holds, the answer is a Usage or one RegionError."""
+    check_header(data, USAGE_MAGIC, USAGE_VERSION, USAGE_SIZE)
+    version, unknown, unlimited, private = _USAGE_COUNTERS.unpack_from(data, _USAGE_COUNTERS_AT)
+    devices = (
+        _USAGE_DEVICE.unpack_from(data, _USAGE_DEVICES_AT + i * _USAGE_DEVICE.size)
+        for i in range(MAX_DEVICES)
+    )
+    processes = (_parse_process(data, slot) for slot in range(MAX_SLOTS))
+    return Usage(
+        library_version=_text(version),
+        unknown_symbols=unknown,
+        unlimited_starts=unlimited,
+        private_starts=private,
+        devices=tuple(
+            UsageDevice(
+                (used >> _UNITS_SHIFT) * UNIT_BYTES,
+                peak * UNIT_BYTES,
+                refused,
+                charged_ns,
+                launches,
+            )
+            for used, peak, refused, _credit, _refill, charged_ns, launches in devices
+        ),
+        processes=tuple(process for process in processes if process is not None),
+    )
