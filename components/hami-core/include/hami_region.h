@@ -104,6 +104,7 @@ enum hami_kind {
  * `used` packs {units : 40, slot : 8, sequence : 16} from the high bits down: the units charged by the whole container
  * and who changed them last. So whether a killed process's last change took place can be told exactly: either its slot
  * and sequence still stand here, or whoever replaced them confirmed the sequence in that process's slot first.
+ * A slot numbers its changes of one device one after the other; a change that was refused uses up no number.
  */
 #define HAMI_USED_UNITS_SHIFT 24u
 #define HAMI_USED_SLOT_SHIFT 16u
@@ -140,12 +141,11 @@ struct hami_usage_slot {
     int32_t pid; /* in the container's PID namespace */
     uint64_t start_time;
     uint64_t last_activity_ns; /* CLOCK_REALTIME of the last kernel launch or allocation seen */
-    uint32_t confirmed;        /* highest sequence that a successor saw take place */
-    uint32_t reserved0;
+    uint8_t reserved[8];
     char command[16];
-    uint8_t reserved[16];
+    uint8_t reserved2[16];
     struct hami_usage_intent intent;
-    uint8_t reserved2[32];
+    uint16_t confirmed[HAMI_MAX_DEVICES]; /* sequence of this slot's last change known to have taken place */
     uint64_t share_units[HAMI_MAX_DEVICES][HAMI_KINDS];
 };
 
@@ -207,9 +207,9 @@ HAMI_AT(hami_usage_slot, state, 0);
 HAMI_AT(hami_usage_slot, pid, 4);
 HAMI_AT(hami_usage_slot, start_time, 8);
 HAMI_AT(hami_usage_slot, last_activity_ns, 16);
-HAMI_AT(hami_usage_slot, confirmed, 24);
 HAMI_AT(hami_usage_slot, command, 32);
 HAMI_AT(hami_usage_slot, intent, 64);
+HAMI_AT(hami_usage_slot, confirmed, 96);
 HAMI_AT(hami_usage_slot, share_units, 128);
 _Static_assert(sizeof(struct hami_usage_slot) == 1152, "hami_usage_slot has changed size");
 HAMI_AT(hami_usage, layout_version, 8);

@@ -92,7 +92,7 @@ def test_the_twin_has_the_offsets_of_the_header(tmp_path):
         "offsetof(struct hami_usage, slots)": region_layout._SLOTS_AT,
         f"sizeof({slot})": region_layout._SLOT_SIZE,
         f"offsetof({slot}, last_activity_ns)": struct.calcsize("<IiQ"),
-        f"offsetof({slot}, command)": struct.calcsize("<IiQQI4x"),
+        f"offsetof({slot}, command)": struct.calcsize("<IiQQ8x"),
         f"offsetof({slot}, share_units)": region_layout._SLOT.size,
         f"sizeof((({slot} *)0)->share_units[0])": region_layout._SHARES.size,
         "HAMI_UNIT": region.UNIT_BYTES,
@@ -234,7 +234,7 @@ def test_a_live_slot_is_a_process_with_its_shares():
     region_layout.HEADER.pack_into(image, 0, b"HAMIUSGE", 1, USAGE_SIZE)
     image[16:21] = b"0.1.0"
     at = region_layout._SLOTS_AT + 3 * region_layout._SLOT_SIZE
-    region_layout._SLOT.pack_into(image, at, 1, 42, 99, 123, 0, b"python")
+    region_layout._SLOT.pack_into(image, at, 1, 42, 99, 123, b"python")
     struct.pack_into("<Q", image, at + 128 + 64 * 1 + 8 * Kind.POOL, 4096)
     usage = parse_usage(bytes(image))
     (process,) = usage.processes

@@ -35,7 +35,7 @@ _USAGE_COUNTERS = struct.Struct("<32sQQQ")
 _USAGE_COUNTERS_AT = 16
 _USAGE_DEVICE = struct.Struct("<QQQ104xqQQQ96x")
 _USAGE_DEVICES_AT = 4096
-_SLOT = struct.Struct("<IiQQI4x16s80x")
+_SLOT = struct.Struct("<IiQQ8x16s80x")
 _SHARES = struct.Struct("<8Q")
 _SLOT_SIZE = 1152
 _SLOTS_AT = 8192
@@ -267,7 +267,7 @@ def parse_control(data: bytes) -> Control:
 
 def _parse_process(data: bytes, slot: int) -> UsageProcess | None:
     at = _SLOTS_AT + slot * _SLOT_SIZE
-    state, pid, start_time, activity, _confirmed, command = _SLOT.unpack_from(data, at)
+    state, pid, start_time, activity, command = _SLOT.unpack_from(data, at)
     if state != _LIVE:
         return None
     shares = {
