@@ -1,0 +1,72 @@
+# The verbs of this repository; `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hami-lab
+UV_VERSION := 0.13.9
+UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
+RUN := $(UV) run --frozen --no-progress
+LAB := $(PYTHON) -m e2e.lab
+KUBE ?= 1.34.4
+export KUBE
+
+PYTHON_SOURCES := libs components e2e bench deploy
+MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src)
+C_SOURCES = $(shell git ls-files '*.c' '*.h')
+
+.PHONY: help setup lint format unit up down images install uninstall env demo e2e test soak
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(UV) ## the tools, pinned in uv.lock
+	@$(UV) sync --frozen --quiet
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: apt-get install python3"; exit 1; }
+	@$(PYTHON) -m venv $(CACHE)/uv-$(UV_VERSION) 2>/dev/null || { echo "python3-venv is needed: apt-get install python3-venv"; exit 1; }
+	@$(CACHE)/uv-$(UV_VERSION)/bin/pip install --quiet uv==$(UV_VERSION)
+
+lint: setup ## ruff, mypy strict, import-linter, dependencies, clang-format
+	$(RUN) ruff check $(PYTHON_SOURCES)
+	$(RUN) ruff format --check $(PYTHON_SOURCES)
+	$(RUN) mypy $(MYPY_SOURCES)
+	$(RUN) lint-imports
+	$(RUN) clang-format --dry-run --Werror $(C_SOURCES)
+
+format: setup ## put the sources into the house's form
+	$(RUN) ruff check --fix-only --quiet $(PYTHON_SOURCES)
+	$(RUN) ruff format $(PYTHON_SOURCES)
+	$(RUN) clang-format -i $(C_SOURCES)
+
+unit: setup ## tests that need no cluster
+	$(RUN) pytest -q -n 2 -m 'not cluster'
+
+up: setup ## the kind cluster, built from source where no registry can be reached
+	@$(LAB) up
+
+images: up ## build our images and put them on the nodes
+	@$(RUN) python -m e2e.product images
+
+install: images ## simulated cards on the nodes, our manifests on the cluster
+	@$(RUN) python -m e2e.product install
+
+uninstall: setup ## our manifests off the cluster, then what they left on the nodes
+	@$(RUN) python -m e2e.product uninstall
+
+env: ## variables for kubectl and docker: eval "$$(make env)"
+	@$(LAB) env
+
+demo: install ## the story: two pods share a card, a third waits and is told why
+	@$(RUN) python -m e2e.demo
+
+e2e: install ## tests on the cluster
+	$(RUN) pytest -q -m cluster e2e
+
+test: lint unit e2e ## everything that this machine can test
+	@$(MAKE) --no-print-directory down
+
+soak: install ## the long storms
+	CHAOS_ROUNDS=10 $(RUN) pytest -q -m cluster e2e/test_chaos.py
+
+down: ## remove the cluster and everything it needed, but not the cache
+	@$(LAB) down

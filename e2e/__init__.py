@@ -1,0 +1,1 @@
+"""Tests and demonstrations on a real cluster with simulated cards."""

@@ -1,0 +1,98 @@
+"""kill -9 of anything while pods are being created: no pod is lost, no card is over-committed."""
+
+import os
+import random
+import threading
+
+import pytest
+
+from e2e.kube import Deadline, wait_until
+from e2e.pods import container, deployment, pod, slice_of
+from e2e.report import differences
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+REPLICAS = 8
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "2"))
+SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+
+# What to kill: (the program as /proc/<pid>/cmdline shows it, the nodes it runs on).
+VICTIMS = {
+    "kubelet": ("/usr/bin/kubelet", ("hami-worker",)),
+    "containerd": ("/usr/local/bin/containerd", ("hami-worker",)),
+    "device-plugin": ("hami-device-plugin", ("hami-worker", "hami-control-plane")),
+    "extender": ("hami-extender", ("hami-worker", "hami-control-plane")),
+    "webhook": ("hami-webhook", ("hami-worker", "hami-control-plane")),
+    "api-server": ("kube-apiserver", ("hami-control-plane",)),
+}
+
+# Prints the ids of processes whose program, or script run by Python, has this name; shell only,
+# because a node image need not have pgrep. containerd's shims have another program name.
+FIND = r"""
+for d in /proc/[0-9]*; do
+  set -- $(tr '\0' ' ' < $d/cmdline 2>/dev/null)
+  for w in "$1" "$2"; do
+    case "$w" in "$NAME"|*/"$NAME") echo "${d#/proc/}"; break;; esac
+  done
+done
+"""
+
+
+def processes(kube, name, nodes):
+    """(node, process id) of every process of a program."""
+    found = []
+    for node in nodes:
+        out = kube.node(node, "sh", "-c", f"NAME={name}; {FIND}", check=False)
+        found += [(node, pid) for pid in out.split() if pid.isdigit()]
+    return found
+
+
+def kill(kube, victim):
+    """kill -9 every process of a victim; a victim that does not run is a broken test."""
+    name, nodes = VICTIMS[victim]
+    wait_until(lambda: None if processes(kube, name, nodes) else f"{victim} to kill", 60)
+    for node, pid in processes(kube, name, nodes):
+        kube.node(node, "sh", "-c", f"kill -9 {pid}", check=False)
+
+
+def settled(pods):
+    """Whether all replicas run; pods that kubelet failed while no plugin was registered aside."""
+    running = [p for p in pods if p["status"].get("phase") == "Running" and ready(p)]
+    return None if len(running) == REPLICAS else f"{len(running)} of {REPLICAS} replicas run"
+
+
+def ready(found):
+    """Whether all containers of a pod are ready."""
+    return all(c.get("ready") for c in found["status"].get("containerStatuses", [{}]))
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_killed_at_any_moment(kube, namespace, audit, victim, turn):
+    """All replicas run with the right limits; only kubelet's own admission may fail a pod."""
+    moment = random.Random(f"{SEED} {victim} {turn}").uniform(0, 2)
+    print(f"seed {SEED}: {victim} is killed after {moment:.2f} s")
+    template = pod("t", namespace, container("c", slice_of(memory=1100 + turn, cores=7)))
+    kube.create(deployment("work", namespace, REPLICAS, template))
+    threading.Event().wait(moment)  # the moment itself is what this test varies
+    kill(kube, victim)
+
+    def missing():
+        try:
+            return settled(kube.pods(namespace))
+        except (ValueError, OSError, RuntimeError) as error:
+            return f"an answer of the API server: {error}"
+
+    try:
+        wait_until(missing, 300)
+    except Deadline as late:
+        state = kube.kubectl("get", "pods,events", "-n", namespace, "-o", "wide", check=False)
+        raise AssertionError(f"{late}\n{state[-4000:]}") from late
+    pods = kube.pods(namespace)
+    failed = [p for p in pods if p["status"].get("phase") == "Failed"]
+    if victim != "kubelet":
+        assert failed == []
+    for lost in failed:
+        assert lost["status"].get("reason") == "UnexpectedAdmissionError"
+    running = [p for p in pods if p["status"].get("phase") == "Running"]
+    assert differences(kube, namespace, running) == []
+    assert audit() == []

@@ -1,0 +1,46 @@
+"""Metrics say what containers were granted and what they use."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from e2e.kube import wait_until
+from e2e.pods import container, pod, slice_of
+
+pytestmark = pytest.mark.cluster
+MIB = 1024 * 1024
+API = "/api/v1/namespaces/hami-system/pods"
+
+
+def samples(kube, app, port):
+    """All samples of all pods of one of our components."""
+    selector = ("-l", f"app.kubernetes.io/name={app}")
+    found = []
+    for item in kube.get("pods", "-n", "hami-system", *selector)["items"]:
+        name = item["metadata"]["name"]
+        text = kube.kubectl("get", "--raw", f"{API}/{name}:{port}/proxy/metrics")
+        found += [s for family in text_string_to_metric_families(text) for s in family.samples]
+    return found
+
+
+def value(found, name, **labels):
+    """The value of the one series that has these labels, or None."""
+    match = [s.value for s in found if s.name == name and labels.items() <= s.labels.items()]
+    return match[0] if len(match) == 1 else None
+
+
+def test_a_container_is_seen_with_its_limit_and_its_use(kube, namespace):
+    """Limit and use of a running container, and the extender's account of its card."""
+    kube.create(pod("seen", namespace, container("app", slice_of(memory=3000, cores=30))))
+    kube.wait_running(namespace, "seen")
+    who = {"namespace": namespace, "pod": "seen", "container": "app"}
+
+    def shown():
+        found = samples(kube, "hami-monitor", 9394)
+        limit = value(found, "hami_vgpu_memory_limit_bytes", **who)
+        used = value(found, "hami_vgpu_memory_used_bytes", **who)
+        return None if (limit, used) == (3000 * MIB, 16 * MIB) else f"limit {limit}, used {used}"
+
+    wait_until(shown, 60)
+    extender = samples(kube, "hami-scheduler", 9395)
+    of_pod = {"namespace": namespace, "pod": "seen"}
+    assert value(extender, "hami_vgpu_memory_allocated_bytes", **of_pod) == 3000 * MIB
