@@ -1,0 +1,121 @@
+/* Memory of a card: exact, and repaired after a death at any instruction.
+ *
+ * The slots' shares are the truth, `used` is their sum kept for speed. Both change under the card's
+ * lock; whoever finds the lock held by a dead process takes it over and counts again. */
+#define _GNU_SOURCE
+#include "fg_state.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <time.h>
+
+#define SPINS_BEFORE_CHECK 2000u
+
+static uint64_t owner_word(const struct fg *fg) {
+    return (uint64_t)fg->generation << 16 | (uint64_t)(fg->slot + 1);
+}
+
+static bool owner_dead(const struct fg *fg, uint64_t word) {
+    int slot = (int)(word & 0xffff) - 1;
+    uint32_t generation = (uint32_t)(word >> 16);
+    if (slot < 0 || slot >= FG_SLOTS || atomic_load(&fg->st->slots[slot].generation) != generation)
+        return true;
+    return slot != fg->slot && !fg_slot_alive(fg, slot, NULL);
+}
+
+/* The owner word names slot and generation, unique across PID namespaces (a TID is not). */
+void fg_card_lock(struct fg *fg, int card) {
+    struct fg_card *c = &fg->st->cards[card];
+    uint64_t mine = owner_word(fg);
+    for (unsigned spin = 1;; spin++) {
+        uint64_t held = 0;
+        if (atomic_compare_exchange_strong(&c->lock, &held, mine))
+            return;
+        if (spin % SPINS_BEFORE_CHECK != 0) {
+            if (spin % 64 == 0)
+                sched_yield();
+            continue;
+        }
+        if (owner_dead(fg, held) && atomic_compare_exchange_strong(&c->lock, &held, mine)) {
+            fg_recount(fg, card);
+            return;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+    }
+}
+
+void fg_card_unlock(struct fg *fg, int card) {
+    atomic_store(&fg->st->cards[card].lock, 0);
+}
+
+uint64_t fg_share_bytes(const struct fg_share *share) {
+    return atomic_load(&share->data_bytes) + atomic_load(&share->context_bytes);
+}
+
+/* Sums the shares again; the caller holds the card's lock. */
+void fg_recount(struct fg *fg, int card) {
+    uint64_t used = 0;
+    for (int i = 0; i < FG_SLOTS; i++)
+        used += fg_share_bytes(&fg->st->slots[i].share[card]);
+    atomic_store(&fg->st->cards[card].used, used);
+}
+
+static bool try_charge(struct fg *fg, int card, uint64_t bytes, enum fg_kind kind) {
+    struct fg_card *c = &fg->st->cards[card];
+    struct fg_share *share = &fg->st->slots[fg->slot].share[card];
+    fg_card_lock(fg, card);
+    uint64_t used = atomic_load(&c->used);
+    bool fits = used <= c->total && bytes <= c->total - used;
+    if (fits) {
+        atomic_fetch_add(kind == FG_DATA ? &share->data_bytes : &share->context_bytes, bytes);
+        if (kind == FG_CONTEXT)
+            atomic_fetch_add(&share->contexts, 1);
+        atomic_store(&c->used, used + bytes);
+    }
+    fg_card_unlock(fg, card);
+    return fits;
+}
+
+/* Charges exactly `bytes` or nothing: 0, -ENOMEM at the physical size, -EIO on a lost card. */
+int fg_charge(struct fg *fg, int card, uint64_t bytes, enum fg_kind kind) {
+    int rc = fg_claim(fg);
+    if (rc != 0)
+        return rc;
+    if (atomic_load(&fg->st->cards[card].lost))
+        return -EIO;
+    if (try_charge(fg, card, bytes, kind))
+        return 0;
+    if (fg_reap(fg) > 0 && try_charge(fg, card, bytes, kind))
+        return 0;
+    return -ENOMEM;
+}
+
+void fg_uncharge(struct fg *fg, int card, uint64_t bytes, enum fg_kind kind) {
+    struct fg_card *c = &fg->st->cards[card];
+    struct fg_share *share = &fg->st->slots[fg->slot].share[card];
+    fg_card_lock(fg, card);
+    atomic_fetch_sub(kind == FG_DATA ? &share->data_bytes : &share->context_bytes, bytes);
+    if (kind == FG_CONTEXT)
+        atomic_fetch_sub(&share->contexts, 1);
+    atomic_fetch_sub(&c->used, bytes);
+    fg_card_unlock(fg, card);
+}
+
+/* What living processes hold; right for a reader that may not write. */
+uint64_t fg_used(const struct fg *fg, int card) {
+    uint64_t used = 0;
+    for (int i = 0; i < FG_SLOTS; i++) {
+        uint64_t bytes = fg_share_bytes(&fg->st->slots[i].share[card]);
+        if (bytes > 0 && fg_slot_alive(fg, i, NULL))
+            used += bytes;
+    }
+    return used;
+}
+
+/* The driver's granularity: 512 bytes when suballocated, 2 MiB from 2 MiB on. */
+uint64_t fg_round(uint64_t bytes) {
+    uint64_t unit = bytes >= 2 * FG_MIB ? 2 * FG_MIB : 512;
+    if (bytes > UINT64_MAX - unit)
+        return UINT64_MAX - UINT64_MAX % (2 * FG_MIB);
+    return (bytes + unit - 1) / unit * unit;
+}

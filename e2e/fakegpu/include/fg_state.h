@@ -1,0 +1,161 @@
+/* The fake driver's kernel state: one mmap'd file, and the operations on it. */
+#ifndef FG_STATE_H
+#define FG_STATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define FG_MAGIC 0x55504746u /* "FGPU" */
+#define FG_VERSION 1u
+#define FG_CARDS 16
+#define FG_SLOTS 512
+#define FG_SAMPLES 64
+#define FG_EVENTS 64
+#define FG_MIB (1ull << 20)
+
+/* XID and the two ECC bits, as NVML numbers them. */
+#define FG_EVENT_SBE 0x1ull
+#define FG_EVENT_DBE 0x2ull
+#define FG_EVENT_XID 0x8ull
+
+struct fg_event {
+    uint64_t type;
+    uint64_t data;
+};
+
+/* How much work a card had done, and still had queued, at one moment. */
+struct fg_sample {
+    _Atomic uint64_t at_ns;
+    _Atomic uint64_t done_ns;
+    _Atomic uint64_t pending_ns;
+};
+
+struct fg_card {
+    /* Fixed at `fakegpu init`. */
+    char name[96];
+    char uuid[48];
+    uint8_t uuid_bytes[16];
+    uint64_t total;
+    uint64_t context_bytes;
+    int32_t numa;
+    uint32_t sm_count;
+    uint32_t major;
+    uint32_t minor;
+    uint32_t pci_bus;
+    uint32_t pci_device_id;
+    uint32_t mig_capable;
+    uint32_t nvlinks; /* to every other card of the node */
+    uint32_t power_limit_mw;
+    uint32_t pad;
+    uint64_t room_for_mig[64];
+
+    /* Changed under `lock` (an owner word, see fg_card_lock). */
+    _Atomic uint64_t lock;
+    _Atomic uint64_t used; /* a cache of the sum of the slots' shares */
+    _Atomic uint64_t busy_until_ns;
+    _Atomic uint64_t busy_total_ns;
+    _Atomic uint32_t sample_head;
+    _Atomic uint32_t lost;
+    struct fg_sample samples[FG_SAMPLES];
+    _Atomic uint32_t event_seq; /* events ever sent */
+    uint32_t pad2;
+    struct fg_event events[FG_EVENTS];
+};
+
+/* What one process holds of one card: the only truth about memory. */
+struct fg_share {
+    _Atomic uint64_t data_bytes;
+    _Atomic uint64_t context_bytes;
+    _Atomic uint64_t contexts;
+    _Atomic uint64_t launches;
+    _Atomic uint64_t batch_start_ns; /* start of its work that nobody else queued behind */
+    _Atomic uint64_t last_end_ns;
+    _Atomic uint64_t window_at_ns; /* launched work per one-second window */
+    _Atomic uint64_t window_ns;
+    _Atomic uint64_t window_before_ns;
+};
+
+enum { FG_SLOT_FREE = 0, FG_SLOT_LIVE = 1 };
+
+struct fg_slot {
+    _Atomic uint32_t state;
+    _Atomic uint32_t generation;
+    _Atomic int32_t pid; /* in the namespace of the process itself */
+    uint32_t pad;
+    _Atomic uint64_t nonce; /* AT_RANDOM: differs after exec, same for both libraries */
+    struct fg_share share[FG_CARDS];
+};
+
+struct fg_state {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t size;
+    uint32_t ncards;
+    uint32_t cuda_version;
+    _Atomic uint32_t event_word; /* futex: bumped at every event on any card */
+    char driver_version[32];
+    uint8_t pad[8];
+    struct fg_card cards[FG_CARDS];
+    struct fg_slot slots[FG_SLOTS];
+};
+
+_Static_assert(sizeof(struct fg_share) == 72, "state layout");
+_Static_assert(offsetof(struct fg_state, cards) == 64, "state layout");
+
+/* One process's view of the state file. */
+struct fg {
+    struct fg_state *st;
+    int fd;
+    bool writable;
+    int slot; /* -1: not registered */
+    uint32_t generation;
+    pthread_mutex_t registry; /* slot locks are per process: threads take turns */
+    char dev[4096];           /* folder of the device nodes; empty: every card is visible */
+    char path[4096];
+};
+
+/* state.c */
+int fg_create(const char *path, const struct fg_state *image);
+int fg_open(struct fg *fg, const char *path, bool want_write);
+int fg_attach(struct fg *fg, const void *self, bool want_write);
+int fg_visible(const struct fg *fg, int cards[FG_CARDS]);
+uint64_t fg_now(void);
+void fg_sleep_until(uint64_t ns);
+
+/* slots.c */
+int fg_claim(struct fg *fg);
+void fg_release(struct fg *fg);
+void fg_forked(struct fg *fg);
+bool fg_slot_alive(const struct fg *fg, int slot, pid_t *pid);
+int fg_reap(struct fg *fg);
+
+/* memory.c */
+enum fg_kind { FG_DATA, FG_CONTEXT };
+void fg_card_lock(struct fg *fg, int card);
+void fg_card_unlock(struct fg *fg, int card);
+void fg_recount(struct fg *fg, int card);
+int fg_charge(struct fg *fg, int card, uint64_t bytes, enum fg_kind kind);
+void fg_uncharge(struct fg *fg, int card, uint64_t bytes, enum fg_kind kind);
+uint64_t fg_share_bytes(const struct fg_share *share);
+uint64_t fg_used(const struct fg *fg, int card);
+uint64_t fg_round(uint64_t bytes);
+
+/* timeline.c */
+uint64_t fg_run(struct fg *fg, int card, uint64_t duration_ns, uint64_t not_before_ns);
+void fg_cancel(struct fg *fg, int slot, int card);
+unsigned fg_busy_percent(const struct fg *fg, int card);
+unsigned fg_share_percent(const struct fg_share *share);
+
+/* events.c */
+int fg_send_event(struct fg *fg, int card, uint64_t type, uint64_t data);
+void fg_wait_event(const struct fg *fg, uint32_t seen, uint64_t deadline_ns);
+
+/* cards.c */
+int fg_parse_cards(const char *path, const char *seed, struct fg_state *image, char *error,
+                   size_t error_len);
+
+#endif

@@ -1,0 +1,240 @@
+/* The fakegpu command: make, look at and disturb the fake driver's state. */
+#define _GNU_SOURCE
+#include "tool.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: fakegpu init    --cards FILE --state FILE [--seed TEXT] [--force]\n"
+    "       fakegpu install --root DIR --cdi FILE --cards FILE [--seed TEXT] [--force]\n"
+    "                       [--node-root DIR] [--dev DIR] [--libs DIR]\n"
+    "       fakegpu nodes   --state FILE --dev DIR     make DIR/nvidiactl, nvidia-uvm, nvidia<i>\n"
+    "       fakegpu ledger  --state FILE               JSON: what each process holds\n"
+    "       fakegpu gc      --state FILE               take back what the dead held\n"
+    "       fakegpu xid     --state FILE CARD NUMBER   send an XID event\n"
+    "       fakegpu lose    --state FILE CARD          the card falls off the bus (XID 79)\n"
+    "       fakegpu restore --state FILE CARD\n"
+    "CARD is an index or a UUID; FAKEGPU_STATE stands in for --state.\n";
+
+int complain(const char *format, ...) {
+    va_list args;
+    fputs("fakegpu: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return 1;
+}
+
+/* Makes the state file unless it exists; --force replaces it under the processes that use it. */
+int create_state(const struct options *o, const char *path) {
+    static struct fg_state image;
+    char error[512];
+    if (fg_parse_cards(o->cards, o->seed, &image, error, sizeof error) != 0)
+        return complain("%s", error);
+    struct fg old;
+    int rc = o->force ? -ENOENT : fg_open(&old, path, false);
+    if (rc == 0) {
+        bool same = old.st->ncards == image.ncards;
+        for (uint32_t i = 0; i < image.ncards && same; i++)
+            same = strcmp(old.st->cards[i].uuid, image.cards[i].uuid) == 0 &&
+                   old.st->cards[i].total == image.cards[i].total;
+        return same ? 0 : complain("%s holds other cards than %s; --force replaces it", path,
+                                   o->cards);
+    }
+    if (rc != -ENOENT)
+        return complain("%s exists and is no state of this version; --force replaces it", path);
+    rc = fg_create(path, &image);
+    return rc == 0 ? 0 : complain("cannot write %s: %s", path, strerror(-rc));
+}
+
+static int open_state(const struct options *o, struct fg *fg, bool want_write) {
+    if (o->state == NULL)
+        return complain("no state file; give --state FILE or set FAKEGPU_STATE");
+    int rc = fg_open(fg, o->state, want_write);
+    if (rc == -EPROTO)
+        return complain("%s is no state file of this version; make one with init", o->state);
+    if (rc != 0)
+        return complain("cannot open %s: %s", o->state, strerror(-rc));
+    if (!want_write)
+        return 0;
+    rc = fg_claim(fg);
+    return rc == 0 ? 0 : complain("no free process slot in %s: %s", o->state, strerror(-rc));
+}
+
+static int run_init(const struct options *o) {
+    if (o->cards == NULL || o->state == NULL)
+        return complain("init needs --cards FILE and --state FILE");
+    return create_state(o, o->state);
+}
+
+static void print_card(const struct fg *fg, int card) {
+    const struct fg_card *c = &fg->st->cards[card];
+    const char *comma = "";
+    printf("{\"index\":%d,\"uuid\":\"%s\",\"name\":\"%s\",\"total\":%llu,\"used\":%llu,"
+           "\"lost\":%s,\"utilization\":%u,\"processes\":[",
+           card, c->uuid, c->name, (unsigned long long)c->total,
+           (unsigned long long)fg_used(fg, card), atomic_load(&c->lost) ? "true" : "false",
+           fg_busy_percent(fg, card));
+    for (int i = 0; i < FG_SLOTS; i++) {
+        const struct fg_share *share = &fg->st->slots[i].share[card];
+        pid_t pid = 0;
+        if (fg_share_bytes(share) + atomic_load(&share->contexts) == 0 ||
+            !fg_slot_alive(fg, i, &pid))
+            continue;
+        printf("%s{\"pid\":%d,\"ns_pid\":%d,\"bytes\":%llu,\"context_bytes\":%llu,"
+               "\"contexts\":%llu,\"launches\":%llu}",
+               comma, (int)pid, (int)atomic_load(&fg->st->slots[i].pid),
+               (unsigned long long)fg_share_bytes(share),
+               (unsigned long long)atomic_load(&share->context_bytes),
+               (unsigned long long)atomic_load(&share->contexts),
+               (unsigned long long)atomic_load(&share->launches));
+        comma = ",";
+    }
+    printf("]}");
+}
+
+static int run_ledger(const struct options *o) {
+    struct fg fg;
+    if (open_state(o, &fg, false) != 0)
+        return 1;
+    printf("{\"cards\":[");
+    for (int card = 0; card < (int)fg.st->ncards; card++) {
+        printf("%s", card == 0 ? "" : ",");
+        print_card(&fg, card);
+    }
+    printf("]}\n");
+    return 0;
+}
+
+static int run_gc(const struct options *o) {
+    struct fg fg;
+    if (open_state(o, &fg, true) != 0)
+        return 1;
+    printf("{\"reaped\":%d}\n", fg_reap(&fg));
+    fg_release(&fg);
+    return 0;
+}
+
+static int run_nodes(const struct options *o) {
+    struct fg fg;
+    if (o->dev == NULL)
+        return complain("nodes needs --dev DIR");
+    if (open_state(o, &fg, false) != 0)
+        return 1;
+    return make_nodes(o->dev, (int)fg.st->ncards);
+}
+
+/* The card that an index or a UUID names, or -1. */
+static int find_card(const struct fg *fg, const char *name) {
+    char *end;
+    long index = strtol(name, &end, 10);
+    if (end != name && *end == '\0' && index >= 0 && index < (long)fg->st->ncards)
+        return (int)index;
+    for (int i = 0; i < (int)fg->st->ncards; i++)
+        if (strcmp(fg->st->cards[i].uuid, name) == 0)
+            return i;
+    return -1;
+}
+
+static int open_card(const struct options *o, struct fg *fg, int want, int *card) {
+    if (o->nrest != want)
+        return complain("wrong number of arguments\n%s", usage);
+    if (open_state(o, fg, true) != 0)
+        return 1;
+    *card = find_card(fg, o->rest[0]);
+    if (*card < 0)
+        return complain("no card '%s'; %s has %u, see fakegpu ledger", o->rest[0], o->state,
+                        fg->st->ncards);
+    return 0;
+}
+
+static int run_xid(const struct options *o) {
+    struct fg fg;
+    int card;
+    char *end;
+    if (open_card(o, &fg, 2, &card) != 0)
+        return 1;
+    unsigned long xid = strtoul(o->rest[1], &end, 10);
+    if (*o->rest[1] == '\0' || *end != '\0')
+        return complain("'%s' is not an XID number", o->rest[1]);
+    fg_send_event(&fg, card, FG_EVENT_XID, xid);
+    fg_release(&fg);
+    return 0;
+}
+
+static int set_lost(const struct options *o, uint32_t lost) {
+    struct fg fg;
+    int card;
+    if (open_card(o, &fg, 1, &card) != 0)
+        return 1;
+    atomic_store(&fg.st->cards[card].lost, lost);
+    if (lost)
+        fg_send_event(&fg, card, FG_EVENT_XID, 79);
+    fg_release(&fg);
+    return 0;
+}
+
+static int run_lose(const struct options *o) { return set_lost(o, 1); }
+static int run_restore(const struct options *o) { return set_lost(o, 0); }
+
+static int run_install(const struct options *o) {
+    if (o->root == NULL || o->cards == NULL)
+        return complain("install needs --root DIR and --cards FILE");
+    return install_root(o);
+}
+
+static int parse(struct options *o, int argc, char **argv) {
+    static const struct option known[] = {
+        {"state", required_argument, NULL, 's'},     {"cards", required_argument, NULL, 'c'},
+        {"seed", required_argument, NULL, 'e'},      {"root", required_argument, NULL, 'r'},
+        {"cdi", required_argument, NULL, 'd'},       {"dev", required_argument, NULL, 'v'},
+        {"node-root", required_argument, NULL, 'n'}, {"libs", required_argument, NULL, 'l'},
+        {"force", no_argument, NULL, 'f'},           {NULL, 0, NULL, 0},
+    };
+    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        switch (option) {
+        case 's': o->state = optarg; break;
+        case 'c': o->cards = optarg; break;
+        case 'e': o->seed = optarg; break;
+        case 'r': o->root = optarg; break;
+        case 'd': o->cdi = optarg; break;
+        case 'n': o->node_root = optarg; break;
+        case 'v': o->dev = optarg; break;
+        case 'l': o->libs = optarg; break;
+        case 'f': o->force = true; break;
+        default: return complain("see fakegpu --help");
+        }
+    }
+    for (; optind < argc && o->nrest < 4; optind++)
+        o->rest[o->nrest++] = argv[optind];
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    static const struct {
+        const char *name;
+        int (*run)(const struct options *);
+    } verbs[] = {
+        {"init", run_init},   {"install", run_install}, {"ledger", run_ledger},
+        {"gc", run_gc},       {"xid", run_xid},         {"lose", run_lose},
+        {"restore", run_restore}, {"nodes", run_nodes},
+    };
+    struct options o = {.state = getenv("FAKEGPU_STATE"), .seed = "",
+                        .node_root = "/run/nvidia/driver"};
+    if (argc < 2 || strcmp(argv[1], "--help") == 0) {
+        fputs(usage, argc < 2 ? stderr : stdout);
+        return argc < 2;
+    }
+    if (parse(&o, argc - 1, argv + 1) != 0)
+        return 1;
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
+        if (strcmp(argv[1], verbs[i].name) == 0)
+            return verbs[i].run(&o);
+    return complain("unknown verb '%s'\n%s", argv[1], usage);
+}

@@ -1,0 +1,27 @@
+/* What the files of the fakegpu command share. */
+#ifndef TOOL_H
+#define TOOL_H
+
+#include "fg_state.h"
+
+struct options {
+    const char *state;
+    const char *cards;
+    const char *seed;
+    const char *root;
+    const char *cdi;
+    const char *node_root;
+    const char *dev;
+    const char *libs;
+    bool force;
+    char *rest[4]; /* positional arguments after the verb */
+    int nrest;
+};
+
+__attribute__((format(printf, 1, 2))) int complain(const char *format, ...);
+int create_state(const struct options *o, const char *path);
+int install_root(const struct options *o);
+int write_cdi(const struct options *o, const struct fg_state *image);
+int make_nodes(const char *dev, int ncards);
+
+#endif
