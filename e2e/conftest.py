@@ -1,0 +1,78 @@
+"""The cluster that `make up` brings, as fixtures."""
+
+import json
+import os
+import re
+
+import pytest
+
+from e2e import cards as fake_cards
+from e2e.kube import Kube, wait_until
+from e2e.lab import config as lab_config
+from e2e.lab import environment as lab_environment
+
+REGISTER = "hami.io/node-nvidia-register"
+
+
+@pytest.fixture(scope="session")
+def kube():
+    """The cluster, through pytest-kind: found when it is up, created when it is not."""
+    from pytest_kind import KindCluster  # noqa: PLC0415 - only cluster tests pay for it
+
+    lab = lab_config.load()
+    environment = lab_environment(lab)
+    os.environ.update(environment)
+    cluster = KindCluster(
+        lab.cluster,
+        lab.kubeconfig,
+        kind_path=lab.bin / "kind",
+        kubectl_path=lab.bin / "kubectl",
+    )
+    cluster.create()
+    return Kube(environment, str(lab.bin / "kubectl"), lab.nodes)
+
+
+@pytest.fixture
+def namespace(kube, request):
+    """A namespace of the test's own; gone, with its pods, before the next test begins."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50].strip("-")
+    kube.kubectl("create", "namespace", name)
+    wait_until(lambda: service_account(kube, name), 30)
+    yield name
+    # Deployments first, so that nothing makes new pods while the old ones go.
+    kube.kubectl("delete", "deployment,pod", "--all", "-n", name, "--now", check=False)
+    kube.kubectl("delete", "namespace", name, "--timeout=180s")
+
+
+def service_account(kube, namespace):
+    """Pods are refused until their namespace has its service account."""
+    found = kube.kubectl("get", "sa", "-n", namespace, "default", "-o", "name", check=False)
+    return None if found else "the default service account"
+
+
+@pytest.fixture
+def cards(kube):
+    """Node name -> the cards it announces."""
+    found = {}
+    for node in kube.get("nodes")["items"]:
+        text = node["metadata"].get("annotations", {}).get(REGISTER, "[]")
+        found[node["metadata"]["name"]] = json.loads(text)
+    return found
+
+
+@pytest.fixture
+def audit(kube):
+    """Runs e2e/audit, which imports nothing of ours, and returns the violations it finds."""
+    return lambda: fake_cards.audit(kube)
+
+
+@pytest.fixture
+def without_grant_policy(kube):
+    """The cluster without the policy that guards grants; put back afterwards."""
+    kind = "validatingadmissionpolicybinding"
+    binding = kube.get(kind, "hami-grants")
+    kube.kubectl("delete", kind, "hami-grants")
+    for key in ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"):
+        binding["metadata"].pop(key, None)
+    yield
+    kube.apply(binding)

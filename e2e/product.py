@@ -1,0 +1,157 @@
+"""Our product on the cluster: images, simulated cards, manifests; and all of it away again."""
+
+import argparse
+import hashlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from e2e import cards
+from e2e.kube import Kube, wait_until
+from e2e.lab import config as lab_config
+from e2e.lab import environment as lab_environment
+
+ROOT = Path(__file__).resolve().parents[1]
+VERSION = "0.1.0"
+BASE = "hami-base:bookworm"
+IMAGES = {
+    "hami-webhook": "components/webhook",
+    "hami-extender": "components/extender",
+    "hami-device-plugin": "components/device-plugin",
+    "hami-monitor": "components/monitor",
+    "hami-core": "components/hami-core",
+    "hami-probe": "e2e/probe",
+}
+OVERLAY = "deploy/overlays/kind"
+DAEMONS = ("hami-core", "hami-device-plugin", "hami-monitor")
+DEPLOYMENTS = ("hami-webhook", "hami-scheduler")
+
+
+def connect() -> Kube:
+    """The lab's cluster."""
+    lab = lab_config.load()
+    return Kube(lab_environment(lab), str(lab.bin / "kubectl"), lab.nodes)
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """One line for people: what is done, and how long it took."""
+    begin = time.monotonic()
+    print(f"{what} ...", end=" ", flush=True)
+    yield
+    print(f"{time.monotonic() - begin:.1f} s", flush=True)
+
+
+def image_id(kube: Kube, image: str) -> str:
+    """The id of an image in the lab's Docker, empty when it is not there."""
+    return kube.run("docker", "images", "-q", "--no-trunc", image, check=False).strip()
+
+
+def build(kube: Kube, name: str, folder: str) -> None:
+    """Build one image from its Dockerfile; Docker's own cache makes this quick when nothing changed."""
+    log = lab_config.load().state / f"image-{name}.log"
+    command = ["docker", "build", "--network", "host", "--build-arg", f"BASE={BASE}"]
+    command += ["-f", f"{folder}/Dockerfile", "-t", f"{name}:{VERSION}", str(ROOT)]
+    try:
+        out = kube.run(*command)
+    except subprocess.SubprocessError as error:
+        log.write_text(str(error), encoding="utf-8")
+        tail = "\n".join(str(error).splitlines()[-15:])
+        raise SystemExit(f"\nbuilding {name} failed; whole log: {log}\n{tail}") from error
+    log.write_text(out, encoding="utf-8")
+
+
+def images() -> None:
+    """Build every image, and load those that changed into the nodes."""
+    kube, lab = connect(), lab_config.load()
+    with step("base image"):
+        kube.run(sys.executable, "-m", "e2e.lab", "build-base")
+    cards.build_probe()
+    stamps = lab.state / "loaded"
+    stamps.mkdir(exist_ok=True)
+    for name, folder in IMAGES.items():
+        with step(f"image {name}"):
+            build(kube, name, folder)
+            found, stamp = image_id(kube, f"{name}:{VERSION}"), stamps / name
+            if not stamp.exists() or stamp.read_text(encoding="utf-8") != found:
+                kube.run(sys.executable, "-m", "e2e.lab", "load", f"{name}:{VERSION}")
+                stamp.write_text(found, encoding="utf-8")
+
+
+def install() -> None:
+    """Put cards and manifests in place and wait until every part is ready."""
+    kube = connect()
+    with step("simulated cards"):
+        cards.install(kube)
+    with step("manifests"):
+        kube.kubectl("apply", "-k", str(ROOT / OVERLAY))
+        changed = restart_changed(kube)
+    for kind, names in (("daemonset", DAEMONS), ("deployment", DEPLOYMENTS)):
+        for name in names:
+            with step(f"{name} ready" + (" (new image)" if name in changed else "")):
+                where = ("-n", "hami-system", f"{kind}/{name}")
+                kube.kubectl("rollout", "status", *where, "--timeout=180s")
+    with step("nodes announce their cards"):
+        wait_until(lambda: unannounced(kube), 60)
+
+
+def restart_changed(kube: Kube) -> set[str]:
+    """Roll out every workload whose images are other ones than at its last roll-out.
+
+    The tag stays the same while one works on the code, so the id of the image has to tell.
+    """
+    changed = set()
+    uses = {
+        "hami-scheduler": ("deployment", "hami-extender"),
+        "hami-webhook": ("deployment", "hami-webhook"),
+        **{name: ("daemonset", name) for name in DAEMONS},
+    }
+    for workload, (kind, image) in uses.items():
+        mark = hashlib.sha256(image_id(kube, f"{image}:{VERSION}").encode()).hexdigest()[:12]
+        patch = f'{{"spec":{{"template":{{"metadata":{{"annotations":{{"hami.io/image":"{mark}"}}}}}}}}}}'
+        out = kube.kubectl("patch", kind, "-n", "hami-system", workload, "--type=merge", "-p", patch)
+        if "no change" not in out:
+            changed.add(workload)
+    return changed
+
+
+def unannounced(kube: Kube) -> str | None:
+    """Which node does not announce its cards yet."""
+    for node in kube.get("nodes")["items"]:
+        if "hami.io/node-nvidia-register" not in node["metadata"].get("annotations", {}):
+            return f"cards of {node['metadata']['name']}"
+    return None
+
+
+def uninstall() -> None:
+    """Remove the manifests, then what they left on the nodes and no pod uses."""
+    kube = connect()
+    with step("delete the manifests"):
+        kube.kubectl("delete", "-k", str(ROOT / OVERLAY), "--ignore-not-found")
+    with step("clean the nodes"):
+        overlay = str(ROOT / "deploy/overlays/uninstall")
+        kube.kubectl("apply", "-k", overlay)
+        where = ("-n", "hami-uninstall", "daemonset/hami-uninstall")
+        kube.kubectl("rollout", "status", *where, "--timeout=120s")
+        print(kube.kubectl("logs", *where, "--all-containers", check=False))
+        kube.kubectl("delete", "-k", overlay)
+
+
+def main() -> int:
+    """`python -m e2e.product images|install|uninstall`."""
+    verbs: dict[str, Callable[[], None]] = {
+        "images": images,
+        "install": install,
+        "uninstall": uninstall,
+    }
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("verb", choices=verbs)
+    verbs[parser.parse_args().verb]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
