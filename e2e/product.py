@@ -17,6 +17,7 @@ from e2e.lab import environment as lab_environment
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = "0.1.0"
 BASE = "hami-base:bookworm"
+# Image -> folder of its Dockerfile. The probe is built beside the fake driver, all others here.
 IMAGES = {
     "hami-webhook": "components/webhook",
     "hami-extender": "components/extender",
@@ -54,7 +55,8 @@ def build(kube: Kube, name: str, folder: str) -> None:
     """Build one image from its Dockerfile; Docker's own cache makes this quick when nothing changed."""
     log = lab_config.load().state / f"image-{name}.log"
     command = ["docker", "build", "--network", "host", "--build-arg", f"BASE={BASE}"]
-    command += ["-f", f"{folder}/Dockerfile", "-t", f"{name}:{VERSION}", str(ROOT)]
+    context = cards.build_folder() if name == "hami-probe" else ROOT
+    command += ["-f", str(ROOT / folder / "Dockerfile"), "-t", f"{name}:{VERSION}", str(context)]
     try:
         out = kube.run(*command)
     except subprocess.SubprocessError as error:
@@ -69,7 +71,8 @@ def images() -> None:
     kube, lab = connect(), lab_config.load()
     with step("base image"):
         kube.run(sys.executable, "-m", "e2e.lab", "build-base")
-    cards.build_probe()
+    with step("simulated driver"):
+        cards.build()
     stamps = lab.state / "loaded"
     stamps.mkdir(exist_ok=True)
     for name, folder in IMAGES.items():
