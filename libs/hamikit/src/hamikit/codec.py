@@ -5,6 +5,7 @@ Byte-level rules: compact JSON, keys in a fixed order, zero values left out of r
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ import msgspec
 from hamikit.names import MODE_HAMI_CORE
 
 INT32_MAX = 2**31 - 1
+_NUMBER = re.compile(r"[+-]?[0-9]{1,10}")
+_ESCAPED = re.compile("[<>&\u2028\u2029]")
 
 
 class CodecError(ValueError):
@@ -72,9 +75,9 @@ def _decode_any_case(text: str) -> list[RegisteredDevice]:
 
 
 def go_json(value: Any) -> str:
-    """Encode as Go's encoding/json does: compact, UTF-8, with `<`, `>`, `&` escaped."""
+    """Encode as Go does: compact, UTF-8, with `<`, `>`, `&`, U+2028 and U+2029 escaped."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def encode_register(devices: Iterable[RegisteredDevice]) -> str:
@@ -130,10 +133,10 @@ def _device(piece: str) -> GrantedDevice:
 
 
 def _int32(piece: str, text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError as error:
-        raise CodecError(f"grant entry {piece!r}: {text!r} is not a number") from error
+    # int() would also take blanks, underscores and other scripts' digits; Go's parser does not.
+    if _NUMBER.fullmatch(text) is None:
+        raise CodecError(f"grant entry {piece!r}: {text!r} is not a number")
+    value = int(text)
     if abs(value) > INT32_MAX:
         raise CodecError(f"grant entry {piece!r}: {text!r} does not fit 32 bits")
     return value

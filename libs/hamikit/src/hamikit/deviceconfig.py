@@ -15,6 +15,8 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the text says where and why."""
 
 
+CORE_POLICIES = ("default", "force", "disable")
+
 # Key in the file's `nvidia:` section -> (field of the row, what the value must be).
 _NVIDIA_KEYS: dict[str, tuple[str, type]] = {
     "resourceCountName": ("count", str),
@@ -41,7 +43,7 @@ def load_section(path: str, read: Callable[[str], str] | None = None) -> dict[st
     try:
         text = read(path) if read else Path(path).read_text(encoding="utf-8")
         document = YAML(typ="safe").load(text)
-    except (OSError, YAMLError) as error:
+    except (OSError, UnicodeError, YAMLError) as error:
         raise ConfigError(f"{path}: {error}; give a readable device-config.yaml") from error
     section = document.get("nvidia") if isinstance(document, dict) else None
     if not isinstance(section, dict):
@@ -64,7 +66,24 @@ def nvidia_family(section: dict[str, Any]) -> DeviceFamily:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ConfigError(f"nvidia.{key}: {value!r} must be of type {kind.__name__}")
         changes[field] = value
-    return replace(NVIDIA, **changes)
+        _check(key, value)
+    family = replace(NVIDIA, **changes)
+    for name in family.resources:
+        if family.resources.count(name) > 1:
+            raise ConfigError(f"nvidia: the resource name {name} is given twice; names must differ")
+    return family
+
+
+def _check(key: str, value: Any) -> None:
+    """ConfigError where a value is of the right kind and still means nothing."""
+    if key == "resourceCountName" and not value:
+        raise ConfigError(f"nvidia.{key}: must not be empty; the count is what a pod asks with")
+    if key == "gpuCorePolicy" and value and value not in CORE_POLICIES:
+        raise ConfigError(f"nvidia.{key}: {value!r} must be one of {', '.join(CORE_POLICIES)}")
+    if key == "defaultCores" and not 0 <= value <= 100:
+        raise ConfigError(f"nvidia.{key}: {value} is a percentage and must be from 0 to 100")
+    if isinstance(value, int) and value < 0:
+        raise ConfigError(f"nvidia.{key}: {value} must be 0 or more")
 
 
 def load_family(path: str | None) -> DeviceFamily:

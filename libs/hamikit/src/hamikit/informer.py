@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -71,9 +71,10 @@ class Informer(Generic[T]):
         *,
         query: Mapping[str, str | int] | None = None,
         now: Callable[[], float] = time.monotonic,
+        backoff_s: Sequence[float] = _BACKOFF_S,
     ) -> None:
         self._api, self._path, self._query, self._now = api, path, dict(query or {}), now
-        self._on_change = on_change
+        self._on_change, self._backoff_s = on_change, backoff_s
         self._decode_object = msgspec.json.Decoder(kind).decode
         self._decode_event = msgspec.json.Decoder(_WatchEvent).decode
         self._decode_list = msgspec.json.Decoder(_list_type(kind)).decode
@@ -110,11 +111,13 @@ class Informer(Generic[T]):
                 self.step()
                 failures = 0
             except (ApiError, Unreachable, msgspec.MsgspecError) as error:
-                if isinstance(error, ApiError) and error.status == 410:
+                gone = isinstance(error, ApiError) and error.status == 410
+                if gone:
                     self._version = ""
-                    continue
-                delay = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
                 failures += 1
+                if gone and failures == 1:
+                    continue  # the ordinary gap; a server that keeps saying so has to wait
+                delay = self._backoff_s[min(failures, len(self._backoff_s)) - 1]
                 log.warning("informer retries", path=self._path, error=str(error), in_s=delay)
                 self._stop.wait(delay)
 

@@ -17,7 +17,8 @@ _SUFFIX: dict[str, Fraction] = {
 }
 # An exponent of more than three digits is no quantity of anything; it would only cost memory here.
 _FORM = re.compile(
-    r"([+-]?)(\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,3}))?"
+    r"([+-]?)(\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,3}))?",
+    re.ASCII,
 )
 
 

@@ -167,7 +167,9 @@ def _remedy(text: str, unit: str, high: int) -> str:
     """What to write instead; a value with a byte suffix was probably meant in that unit."""
     if unit == "MiB" and text[-1:].isalpha():
         mega = 1024**2 if text.endswith("i") else 1000**2
-        return f"write {int(parse_quantity(text) / mega)} (the unit is MiB already)"
+        meant = int(parse_quantity(text) / mega)
+        if 0 < meant <= high:
+            return f"write {meant} (the unit is MiB already)"
     return f"write a number up to {high}"
 
 

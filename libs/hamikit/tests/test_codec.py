@@ -1,0 +1,159 @@
+"""Behaviour of hamikit.codec: HAMi v2.10's annotation formats."""
+
+import contextlib
+import json
+
+import pytest
+from hamikit.codec import (
+    INT32_MAX,
+    CodecError,
+    GrantedDevice,
+    RegisteredDevice,
+    decode_grant,
+    decode_register,
+    default_mode,
+    encode_grant,
+    encode_register,
+    go_json,
+    split_list,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+words = st.text(st.characters(codec="utf-8", exclude_characters=",:;"), min_size=1, max_size=12)
+int32 = st.integers(0, INT32_MAX)
+granted = st.builds(GrantedDevice, words, words, int32, int32)
+registered = st.builds(
+    RegisteredDevice,
+    id=st.text(min_size=1, max_size=10),
+    index=st.integers(0, 64),
+    count=int32,
+    devmem=int32,
+    devcore=int32,
+    type=st.text(max_size=10),
+    numa=st.integers(-1, 8),
+    mode=st.sampled_from(["", "hami-core", "mig", "mps"]),
+    health=st.booleans(),
+)
+
+SAMPLE = (
+    '[{"id":"GPU-0","count":10,"devmem":8192,"devcore":100,"type":"NVIDIA-A100",'
+    '"mode":"hami-core","health":true}]'
+)
+
+
+def test_register_sample():
+    """The published sample, byte for byte in both directions."""
+    card = RegisteredDevice(
+        id="GPU-0",
+        count=10,
+        devmem=8192,
+        devcore=100,
+        type="NVIDIA-A100",
+        mode="hami-core",
+        health=True,
+    )
+    assert decode_register(SAMPLE) == [card]
+    assert encode_register([card]) == SAMPLE
+
+
+@given(st.lists(registered, min_size=1, max_size=4))
+def test_register_round_trip(devices):
+    """What is written is read back, in order of index."""
+    ordered = sorted(devices, key=lambda device: (device.index, device.id))
+    assert decode_register(encode_register(devices)) == ordered
+
+
+def test_register_is_stable_and_escaped_as_go_does():
+    """Equal hardware gives equal text; `<`, `>` and `&` are escaped."""
+    one = RegisteredDevice(id="a", index=0, type="<&>")
+    two = RegisteredDevice(id="b", index=1)
+    assert encode_register([two, one]) == encode_register([one, two])
+    assert '"type":"\\u003c\\u0026\\u003e"' in encode_register([one])
+    assert go_json("\u2028") == '"\\u2028"'
+
+
+def test_register_reads_any_case_and_unknown_keys():
+    """Go's decoder does not look at case, so other writers may differ in it."""
+    text = '[{"ID":"g","Count":2,"devicevendor":"NVIDIA","custominfo":{"a":1},"migtemplate":[[]]}]'
+    assert decode_register(text) == [RegisteredDevice(id="g", count=2)]
+
+
+def test_a_missing_health_is_unhealthy():
+    """The encoder omits false, so absent must mean false."""
+    assert not decode_register('[{"id":"g"}]')[0].health
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "null", "[1]", '[{"id":1}]', '[{"count":1}]', '[{"id":"g","count":"x"}]'],
+)
+def test_a_register_that_is_none_is_an_error(text):
+    """One kind of error, whatever somebody wrote into the annotation."""
+    with pytest.raises(CodecError):
+        decode_register(text)
+
+
+def test_grant_samples():
+    """The published samples: two containers, and a plain container before the GPU's."""
+    one = GrantedDevice("GPU-x", "NVIDIA", 3000, 0)
+    two = GrantedDevice("GPU-x", "NVIDIA", 5000, 0)
+    assert encode_grant([[one], [two]]) == "GPU-x,NVIDIA,3000,0:;GPU-x,NVIDIA,5000,0:;"
+    third = GrantedDevice("GPU-x", "NVIDIA", 1000, 30)
+    assert encode_grant([[], [third]]) == ";GPU-x,NVIDIA,1000,30:;"
+    assert decode_grant(";GPU-x,NVIDIA,1000,30:;") == ((), (third,))
+
+
+@given(st.lists(st.lists(granted, max_size=3), max_size=4))
+def test_grant_round_trip(slots):
+    """Empty slots keep their place."""
+    assert decode_grant(encode_grant(slots)) == tuple(map(tuple, slots))
+
+
+@given(st.lists(st.lists(granted, max_size=3), max_size=4), st.integers(0, 5))
+def test_trailing_separators_change_no_device(slots, extra):
+    """HAMi's plugin appends one `;` for each slot that it consumes."""
+    found = decode_grant(encode_grant(slots) + ";" * extra)
+    assert found[: len(slots)] == tuple(map(tuple, slots))
+    assert not any(found[len(slots) :])
+
+
+def test_extra_fields_and_pieces_without_comma_are_skipped():
+    """As HAMi's decoder does."""
+    assert decode_grant("g,NVIDIA,1,2,future:junk:;") == ((GrantedDevice("g", "NVIDIA", 1, 2),),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["g,NVIDIA,1:;", "g,NVIDIA,x,1:;", "g,NVIDIA,1,2147483648:;", "g,NVIDIA,1_0,1:;", "g,V, 1,1:;"],
+)
+def test_a_broken_grant_is_an_error(text):
+    """A grant that cannot be read must not count as nothing."""
+    with pytest.raises(CodecError, match="grant entry"):
+        decode_grant(text)
+
+
+@given(st.text(alphabet="g,:;1-x ", max_size=30))
+def test_any_text_is_a_grant_or_one_kind_of_error(text):
+    """Whatever the annotation holds."""
+    with contextlib.suppress(CodecError):
+        decode_grant(text)
+
+
+def test_lists_are_trimmed():
+    """Blanks and empty entries of a comma list mean nothing."""
+    assert split_list(" a, ,b,,") == ("a", "b")
+    assert split_list(" ") == ()
+
+
+def test_an_entry_without_mode_is_shared_by_hami_core():
+    """Old plugins did not write a mode."""
+    assert default_mode(RegisteredDevice(id="g")) == "hami-core"
+    assert default_mode(RegisteredDevice(id="g", mode="mig")) == "mig"
+
+
+def test_the_register_is_plain_json():
+    """Other readers use an ordinary JSON parser."""
+    assert json.loads(encode_register([RegisteredDevice(id="é", type="&")])) == [
+        {"id": "é", "type": "&"}
+    ]

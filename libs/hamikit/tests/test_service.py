@@ -1,0 +1,70 @@
+"""Behaviour of hamikit.service: health, readiness, metrics, an orderly end."""
+
+import os
+import signal
+import urllib.request
+
+import falcon.testing
+import pytest
+from hamikit.service import Lifecycle, serve, status_app
+from prometheus_client import CollectorRegistry, Counter
+
+
+def client(lifecycle, registry=None):
+    """Ask the application without a socket."""
+    return falcon.testing.TestClient(status_app(lifecycle, registry or CollectorRegistry()))
+
+
+def test_ready_only_when_nothing_is_missing():
+    """The answer lists what is missing, for whoever asks why."""
+    lifecycle = Lifecycle()
+    gaps = {"pods": "first list", "port": None}
+    lifecycle.ready_when("pods", lambda: gaps["pods"])
+    lifecycle.ready_when("port", lambda: gaps["port"])
+    answer = client(lifecycle).simulate_get("/readyz")
+    assert (answer.status_code, answer.text) == (503, "pods: first list\n")
+    gaps["pods"] = None
+    answer = client(lifecycle).simulate_get("/readyz")
+    assert (answer.status_code, answer.text) == (200, "ok\n")
+
+
+def test_a_stopping_process_is_alive_but_not_ready():
+    """Readiness goes first, so that nobody sends us more."""
+    lifecycle = Lifecycle()
+    lifecycle.stop()
+    assert client(lifecycle).simulate_get("/readyz").status_code == 503
+    assert client(lifecycle).simulate_get("/healthz").status_code == 200
+
+
+def test_sigterm_asks_to_stop():
+    """The handler sets the event and does nothing else."""
+    lifecycle = Lifecycle()
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        lifecycle.stop_on_signals()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert lifecycle.stopping.wait(5)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_metrics_come_from_the_given_registry():
+    """No global registry."""
+    registry = CollectorRegistry()
+    Counter("things", "Things.", registry=registry).inc()
+    answer = client(Lifecycle(), registry).simulate_get("/metrics")
+    assert "things_total 1.0" in answer.text
+
+
+def test_serve_answers_over_tcp_and_a_taken_port_is_an_error():
+    """The caller learns at once, not a thread later."""
+    from socket import create_server  # noqa: PLC0415
+
+    with create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            serve(status_app(Lifecycle(), CollectorRegistry()), "127.0.0.1", port)
+    serve(status_app(Lifecycle(), CollectorRegistry()), "127.0.0.1", port)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+        assert answer.read() == b"ok\n"
