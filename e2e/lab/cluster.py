@@ -1,0 +1,114 @@
+"""The kind cluster: created when it is not there as wanted, repaired where it lost something."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from e2e.lab.config import Config
+from e2e.lab.engine import Engine
+from e2e.lab.programs import Programs, ask
+
+CARDS = 8
+"""Device nodes /dev/nvidia0.. on each node; a node's driver shows as many cards as it likes."""
+
+NULL_DEVICE = ("c", "1", "3")
+DEVICES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", *(f"nvidia{n}" for n in range(CARDS)))
+
+
+def render(template: str, config: Config) -> str:
+    """kind's configuration of the cluster."""
+    return Template(template).substitute(nodes=config.state / "nodes", cluster=config.cluster)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One kind cluster on a Docker engine.
+
+    Attributes:
+        config: its names and folders.
+        engine: the Docker it runs on.
+        image: the node image.
+        programs: runs kind, kubectl and docker.
+    """
+
+    config: Config
+    engine: Engine
+    image: str
+    programs: Programs
+
+    @property
+    def _marker(self) -> Path:
+        return self.config.state / "cluster.id"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**self.engine.env, "KUBECONFIG": str(self.config.kubeconfig)}
+
+    def _rendered(self) -> str:
+        template = self.config.checkout / "e2e" / "kind" / "cluster.yaml"
+        return render(template.read_text(), self.config)
+
+    def identity(self) -> str:
+        """Changes when the node image or the configuration does."""
+        image = self.engine.ask("image", "inspect", "-f", "{{.Id}}", self.image) or ""
+        return hashlib.sha256((image + self._rendered()).encode()).hexdigest()
+
+    def is_up(self) -> bool:
+        """Whether the cluster is complete, of this identity, and its API server ready."""
+        if not self._marker.exists() or self._marker.read_text() != self.identity():
+            return False
+        running = set((self.engine.ask("ps", "--format", "{{.Names}}") or "").split())
+        if not running.issuperset(self.config.nodes):
+            return False
+        return ask(str(self.config.bin / "kubectl"), "get", "--raw", "/readyz", env=self.env) == "ok"
+
+    def create(self) -> None:
+        """Creates the cluster anew; the marker is written last, so half a cluster is none."""
+        self.delete()
+        for node in self.config.nodes:
+            for folder in ("driver", "cdi"):
+                (self.config.state / "nodes" / node / folder).mkdir(parents=True, exist_ok=True)
+        file = self.config.state / "cluster.yaml"
+        file.write_text(self._rendered())
+        self._kind("create", "cluster", "--config", str(file), "--image", self.image, "--wait", "180s")
+        # Both nodes are GPU nodes.
+        taint = "node-role.kubernetes.io/control-plane-"
+        self.kubectl("taint", "nodes", self.config.nodes[0], taint)
+        self.kubectl("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=120s")
+        self._marker.write_text(self.identity())
+
+    def delete(self) -> None:
+        self._marker.unlink(missing_ok=True)
+        self._kind("delete", "cluster")
+
+    def ensure_devices(self) -> None:
+        """Makes the device files that a driver would; they are gone when a node restarts."""
+        make = "cd /dev; for name; do [ -e $name ] || mknod -m 666 $name " + " ".join(NULL_DEVICE)
+        for node in self.config.nodes:
+            self._docker("exec", node, "sh", "-ec", f"{make}; done", "sh", *DEVICES)
+
+    def load(self, *images: str) -> None:
+        """Copies images of the engine into every node."""
+        self._kind("load", "docker-image", *images)
+
+    def kubectl(self, *args: str) -> None:
+        self.programs.run(str(self.config.bin / "kubectl"), *args, env=self.env)
+
+    def _kind(self, *args: str) -> None:
+        kind = str(self.config.bin / "kind")
+        self.programs.run(kind, *args, "--name", self.config.cluster, env=self.env)
+
+    def _docker(self, *args: str) -> None:
+        self.programs.run("docker", *args, env=self.env)
+
+
+def link_programs(folder: Path, programs: dict[str, Path]) -> None:
+    """Links programs under fixed names, each replaced in one step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, target in programs.items():
+        draft = folder / f".{name}"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(target)
+        os.rename(draft, folder / name)
