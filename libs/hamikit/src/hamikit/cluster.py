@@ -54,14 +54,14 @@ class Api:
         self._timeout = timeout
 
     @classmethod
-    def from_environment(cls, *, timeout: float = 10.0) -> "Api":
+    def from_environment(cls, *, timeout: float = 10.0, connections: int = 16) -> "Api":
         """Use the pod's service account, or the file that KUBECONFIG names."""
         configuration = kubernetes.client.Configuration()
         if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
             kubernetes.config.load_incluster_config(client_configuration=configuration)
         else:
             kubernetes.config.load_kube_config(client_configuration=configuration)
-        return cls(configuration, timeout=timeout)
+        return cls(configuration, timeout=timeout, connections=connections)
 
     def get(self, path: str, kind: type[T], query: Mapping[str, str | int] | None = None) -> T:
         """GET and decode. Raises ApiError, Unreachable."""
