@@ -1,0 +1,101 @@
+"""Wires the extender together and runs it until it is asked to end."""
+
+import os
+import sys
+import time
+from importlib.metadata import version
+
+import structlog
+from hamikit import logs, names
+from hamikit.cluster import Api
+from hamikit.deviceconfig import ConfigError, load_family
+from hamikit.informer import Informer
+from hamikit.objects import Node, Pod
+from hamikit.service import Lifecycle, serve, status_app
+from prometheus_client import CollectorRegistry
+
+from hami_extender.app import create_app
+from hami_extender.binding import Binder
+from hami_extender.config import Config
+from hami_extender.events import EventSender
+from hami_extender.explain import Explainer
+from hami_extender.flights import Flights
+from hami_extender.metrics import ClusterCollector, VerbMetrics
+from hami_extender.placement import Question, Refusal
+from hami_extender.selection import Policies, Selector
+from hami_extender.snapshot import Snapshot
+
+log = structlog.get_logger()
+
+VERB_THREADS = 64
+"""kube-scheduler binds many pods at a time, and each bind waits for one write."""
+API_CONNECTIONS = 64
+SETTLE_EVERY_S = 1.0
+DEVICE_PODS = {"labelSelector": f"{names.LABEL_DEVICE_POD}={names.LABEL_DEVICE_POD_VALUE}"}
+DRAIN_S = 12.0
+"""Longer than any bind waits for its outcome."""
+
+
+def main() -> None:
+    """Run the extender."""
+    config = Config.parse(sys.argv[1:], os.environ)
+    logs.configure(config.log_level)
+    try:
+        snapshot = Snapshot(load_family(config.device_config_file))
+    except ConfigError as error:
+        print(f"hami-extender: {error}", file=sys.stderr)
+        sys.exit(2)
+    log.info("starting", version=version("hami-extender"), config=str(config))
+    lifecycle = Lifecycle()
+    lifecycle.stop_on_signals()
+    run(config, snapshot, Api.from_environment(connections=API_CONNECTIONS), lifecycle)
+
+
+def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> None:
+    """Serve until `lifecycle` stops, then let the binds under way finish."""
+    registry = CollectorRegistry()
+    metrics = VerbMetrics(registry, version("hami-extender"))
+    registry.register(ClusterCollector(snapshot))
+    nodes = Informer(api, "/api/v1/nodes", Node, snapshot.on_node)
+    pods = Informer(api, "/api/v1/pods", Pod, snapshot.on_pod, query=DEVICE_PODS)
+    lifecycle.ready_when("nodes", nodes.missing)
+    lifecycle.ready_when("pods", pods.missing)
+    serve(status_app(lifecycle, registry), config.status_host, config.status_port)
+    events = EventSender(api)
+    explainer = Explainer(snapshot, events.send, component=config.scheduler_name)
+
+    def ready() -> bool:
+        return nodes.synced.is_set() and pods.synced.is_set()
+
+    def refused(pod: Pod, question: Question, refusals: dict[str, Refusal]) -> None:
+        metrics.refused(pod, question, refusals)
+        explainer.refused(pod, question, refusals)
+
+    policies = Policies(config.node_policy, config.gpu_policy, config.shortlist)
+    selector = Selector(snapshot, policies, ready=ready, refused=refused)
+    flights = Flights(snapshot, api)
+    binder = Binder(
+        snapshot, api, flights, ready=ready, gpu_policy=config.gpu_policy, tally=metrics
+    )
+    app = create_app(selector, binder, observe=metrics.observe)
+    # Until the first lists are there it answers "starting": better than a refused connection.
+    serve(app, config.bind_host, config.bind_port, threads=VERB_THREADS)
+    events.start()
+    nodes.start()
+    # What a predecessor sent just before it died has to be in our first list of pods.
+    lifecycle.stopping.wait(config.start_delay_s)
+    pods.start()
+    _until_stopped(lifecycle, flights)
+    log.info("stopped")
+
+
+def _until_stopped(lifecycle: Lifecycle, flights: Flights) -> None:
+    while not lifecycle.stopping.wait(SETTLE_EVERY_S):
+        flights.settle()
+    deadline = time.monotonic() + DRAIN_S
+    while flights.sending() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""The bind verb: choose devices on the present view, then one write that places pod and grant."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import structlog
+from hamikit import names
+from hamikit.cluster import ApiError, Unreachable
+from hamikit.codec import Slots, encode_grant
+from hamikit.objects import Pod
+from hamikit.shape import PodShape, RequestError, shape_of
+
+from hami_extender.flights import WRITE_S, Flight, Flights, Outcome, ReadApi, Refused, pod_path
+from hami_extender.placement import Placement, Refusal, Verdict, place
+from hami_extender.selection import IN_FLIGHT, NO_LABEL, STARTING
+from hami_extender.snapshot import Snapshot
+from hami_extender.usage import Holding, Kind
+from hami_extender.wire import BindArgs
+
+log = structlog.get_logger()
+
+CLIENT_S = WRITE_S + 2.0
+
+
+class WriteApi(ReadApi, Protocol):
+    """What we need of the API server."""
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str | int] | None = None,
+        body: Any = None,
+        timeout: float | None = None,
+    ) -> bytes:
+        """Send a request; raises ApiError, Unreachable."""
+
+
+class Tally(Protocol):
+    """Where binds are counted."""
+
+    def bind_refused(self) -> None:
+        """The devices that the choice counted on are gone."""
+
+    def bind_conflict(self) -> None:
+        """The API server had another state of the pod than we."""
+
+    def bind_unknown(self) -> None:
+        """No answer came to a write."""
+
+
+class Binder:
+    """The bind verb. `ready` says whether the view is complete and we may write."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        api: WriteApi,
+        flights: Flights,
+        *,
+        ready: Callable[[], bool],
+        gpu_policy: str,
+        tally: Tally,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._snapshot, self._api, self._ready = snapshot, api, ready
+        self._gpu_policy, self._tally = gpu_policy, tally
+        self._flights, self._clock = flights, clock
+
+    def bind(self, args: BindArgs) -> str:
+        """Place a pod; returns what is wrong, or an empty text once the Binding is written."""
+        try:
+            self._bind(args)
+        except Refused as error:
+            log.info(
+                "bind refused",
+                pod=f"{args.namespace}/{args.name}",
+                node=args.node,
+                error=str(error),
+            )
+            return str(error)
+        return ""
+
+    def _bind(self, args: BindArgs) -> None:
+        if not self._ready():
+            raise Refused(STARTING)
+        pod = self._pod(args)
+        try:
+            shape = shape_of(pod, self._snapshot.family)
+        except RequestError as error:
+            raise Refused(str(error)) from error
+        if shape.empty:
+            self._write_plain(pod, args.node)
+            return
+        if pod.metadata.labels.get(names.LABEL_DEVICE_POD) != names.LABEL_DEVICE_POD_VALUE:
+            raise Refused(NO_LABEL)
+        with self._snapshot.lock:
+            slots = self._choose(pod, shape, args.node)
+            if slots is None:
+                return
+            flight = self._flights.start(pod, args.node)
+        try:
+            self._write(flight, slots)
+        finally:
+            self._flights.leave(flight)
+
+    def _pod(self, args: BindArgs) -> Pod:
+        with self._snapshot.lock:
+            known = self._snapshot.pods.get(args.uid)
+        if known is not None:
+            return known
+        try:
+            pod = self._api.get(f"/api/v1/namespaces/{args.namespace}/pods/{args.name}", Pod)
+        except (ApiError, Unreachable) as error:
+            raise Refused(f"pod {args.namespace}/{args.name} cannot be read: {error}") from error
+        if pod.metadata.uid != args.uid:
+            raise Refused(
+                f"pod {args.namespace}/{args.name} is another one now: uid {pod.metadata.uid}, "
+                f"asked for {args.uid}"
+            )
+        return pod
+
+    def _choose(self, pod: Pod, shape: PodShape, node: str) -> Slots | None:
+        """Devices for the pod, counted from now on; None if it has them on this node already."""
+        ledger, uid = self._snapshot.ledger, pod.metadata.uid
+        held = ledger.holdings.get(uid)
+        flight = self._flights.get(uid)
+        if held is not None and held.kind is not Kind.CLAIM:
+            if flight is not None and flight.outcome is not Outcome.WRITTEN:
+                raise Refused(IN_FLIGHT)
+            if held.node == node:
+                return None
+            raise Refused(f"pod {pod.key} is bound to {held.node} already")
+        self._snapshot.expire_claims()
+        self._snapshot.drop_claim(uid)
+        verdict = self._verdict(shape, node)
+        if isinstance(verdict, Refusal):
+            self._tally.bind_refused()
+            raise Refused(f"{node}: {verdict.reason}; taken since the node was chosen, retrying")
+        self._snapshot.hold(Kind.FLIGHT, pod, node, verdict.slots)
+        return verdict.slots
+
+    def _verdict(self, shape: PodShape, node: str) -> Verdict:
+        """Place beside other pods' claims if possible, else over them: a bind beats a claim."""
+        ledger = self._snapshot.ledger
+        question = self._snapshot.question(shape, self._gpu_policy)
+        verdict = place(ledger.nodes.get(node), question)
+        claims = ledger.claims_on(node)
+        if isinstance(verdict, Placement) or not claims:
+            return verdict
+        set_aside: list[tuple[str, Holding]] = []
+        for uid in claims:
+            claim = ledger.release(uid)
+            if claim is not None:
+                set_aside.append((uid, claim))
+        verdict = place(ledger.nodes.get(node), question)
+        if isinstance(verdict, Refusal):
+            for uid, claim in set_aside:
+                ledger.hold(uid, claim)
+        return verdict
+
+    # The one write.
+
+    def _write(self, flight: Flight, slots: Slots) -> None:
+        body = binding_body(flight.pod, flight.node, self._annotations(flight.node, slots))
+        try:
+            self._post(flight.pod, body)
+        except ApiError as error:
+            self._answered(flight, error)
+        except Unreachable as error:
+            self._tally.bind_unknown()
+            self._flights.unanswered(flight, str(error))
+        else:
+            self._flights.written(flight)
+
+    def _answered(self, flight: Flight, error: ApiError) -> None:
+        """The server said no; Refused unless the pod is bound as asked all the same."""
+        if error.status >= 500:
+            # The API server gives up on a write that etcd may yet have taken.
+            self._tally.bind_unknown()
+            self._flights.unanswered(flight, str(error))
+        elif error.status == 409:
+            # Something is written already, perhaps by an attempt of ours nobody heard of.
+            self._tally.bind_conflict()
+            self._flights.find_out(flight, str(error))
+        else:
+            self._flights.failed(flight)
+            raise Refused(f"binding refused: {error}") from error
+
+    def _write_plain(self, pod: Pod, node: str) -> None:
+        try:
+            self._post(pod, binding_body(pod, node, {}))
+        except (ApiError, Unreachable) as error:
+            raise Refused(f"binding: {error}") from error
+
+    def _post(self, pod: Pod, body: dict[str, Any]) -> None:
+        path = f"{pod_path(pod)}/binding"
+        query: dict[str, str | int] = {"timeout": f"{WRITE_S}s"}
+        self._api.request("POST", path, query=query, body=body, timeout=CLIENT_S)
+
+    def _annotations(self, node: str, slots: Slots) -> dict[str, str]:
+        family, grant = self._snapshot.family, encode_grant(slots)
+        seconds = str(int(self._clock()))
+        return {
+            names.POD_NODE: node,
+            names.POD_TIME: seconds,
+            family.to_allocate_annotation: grant,
+            family.allocated_annotation: grant,
+            names.POD_BIND_PHASE: names.BIND_SUCCESS,
+            names.POD_BIND_TIME: seconds,
+        }
+
+
+def binding_body(pod: Pod, node: str, annotations: dict[str, str]) -> dict[str, Any]:
+    """A Binding that only this very pod accepts; its annotations are copied onto the pod."""
+    meta = pod.metadata
+    return {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {
+            "name": meta.name,
+            "namespace": meta.namespace,
+            "uid": meta.uid,
+            **({"annotations": annotations} if annotations else {}),
+        },
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    }

@@ -1,0 +1,106 @@
+"""Settings from the command line, each with a default from the environment."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hamikit import names
+
+from hami_extender.score import BINPACK, SPREAD
+
+DEFAULT_BIND = f"127.0.0.1:{names.PORT_EXTENDER}"
+DEFAULT_STATUS = f"0.0.0.0:{names.PORT_EXTENDER_METRICS}"
+STRICT = "strict"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """How this extender runs."""
+
+    device_config_file: str | None
+    scheduler_name: str
+    node_policy: str
+    gpu_policy: str
+    shortlist: int
+    bind_host: str
+    bind_port: int
+    status_host: str
+    status_port: int
+    start_delay_s: float
+    log_level: str
+
+    @classmethod
+    def parse(cls, argv: Sequence[str], environ: Mapping[str, str]) -> "Config":
+        """Read settings; what is wrong ends the process with code 2 and one line that says so."""
+        options = _parser(environ).parse_args(argv)
+        bind_host, bind_port = options.bind_address
+        status_host, status_port = options.status_address
+        return cls(
+            device_config_file=options.device_config_file or None,
+            scheduler_name=options.scheduler_name,
+            node_policy=options.node_scheduler_policy,
+            gpu_policy=options.gpu_scheduler_policy,
+            shortlist=options.shortlist,
+            bind_host=bind_host,
+            bind_port=bind_port,
+            status_host=status_host,
+            status_port=status_port,
+            start_delay_s=options.start_delay,
+            log_level=options.log_level,
+        )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """One line, without the usage."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = _Parser(prog="hami-extender", description=__doc__)
+
+    def add(flag: str, default: str, text: str, kind: object = str, **more: object) -> None:
+        variable = "HAMI_" + flag.upper().replace("-", "_")
+        parser.add_argument(
+            f"--{flag}",
+            default=environ.get(variable, default),
+            type=kind,  # type: ignore[arg-type]
+            help=f"{text} (default {default!r}, or {variable})",
+            **more,  # type: ignore[arg-type]
+        )
+
+    add("device-config-file", "", "device-config.yaml; without it HAMi's defaults")
+    add("scheduler-name", names.SCHEDULER_NAME, "our kube-scheduler profile; source of events")
+    both = (BINPACK, SPREAD)
+    add("node-scheduler-policy", BINPACK, "where pods go", choices=both)
+    add("gpu-scheduler-policy", SPREAD, "which cards, as the pod annotation spells it")
+    add("shortlist", "64", "nodes that filter leaves; 1 or `strict` is HAMi's way", _shortlist)
+    add("bind-address", DEFAULT_BIND, "where kube-scheduler finds us", _address)
+    add("status-address", DEFAULT_STATUS, "health and metrics", _address)
+    add("start-delay", "4", "seconds for a predecessor's last write to end", _seconds)
+    add("log-level", "info", "log", choices=("debug", "info", "warning", "error"))
+    return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address; write host:port")
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def _shortlist(text: str) -> int:
+    value = 1 if text == STRICT else int(text) if text.isascii() and text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of nodes; write 1 or more")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 60:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0 to 60")
+    return value

@@ -1,0 +1,183 @@
+"""Which nodes could hold a pod, and how good each is; nothing is written anywhere."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hamikit import names
+from hamikit.objects import Pod
+from hamikit.shape import PodShape, RequestError, shape_of
+
+from hami_extender import score
+from hami_extender.placement import Placement, Question, Refusal, Verdict
+from hami_extender.snapshot import Snapshot
+from hami_extender.usage import Kind
+from hami_extender.wire import FilterArgs, FilterResult
+
+STARTING = "starting, first list not complete"
+OTHERS_HAVE_ROOM = "other nodes have room, retrying"
+IN_FLIGHT = "an earlier bind of this pod is not settled yet, retrying"
+UNCACHED = "this extender needs node names: set nodeCacheCapable: true in the scheduler's config"
+NO_LABEL = "PodNotAdmittedByWebhook"
+"""Without our label no informer of ours would see the pod."""
+BAD_REQUEST = "InvalidDeviceRequest"
+
+CLAIM_S = 5.0
+"""From prioritize to bind it takes milliseconds; permit plugins may take seconds."""
+CLAIM_WITH_VOLUMES_S = 60.0
+"""Binding volumes comes between prioritize and bind and may take much longer."""
+SAMPLE_FLOOR = 100
+"""kube-scheduler's minFeasibleNodesToFind: with fewer nodes than this it asked about all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """The defaults where a pod does not say, and how many nodes filter leaves."""
+
+    node: str = score.BINPACK
+    gpu: str = score.SPREAD
+    shortlist: int = 64
+
+
+class Refused(Protocol):
+    """Who is told that no node fits."""
+
+    def __call__(self, pod: Pod, question: Question, refusals: dict[str, Refusal], /) -> None:
+        """Take note; called with the snapshot's lock held."""
+
+
+def _ignore(_pod: Pod, _question: Question, _refusals: dict[str, Refusal]) -> None:
+    """Tell nobody."""
+
+
+class Selector:
+    """The filter and prioritize verbs."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        policies: Policies,
+        *,
+        ready: Callable[[], bool],
+        refused: Refused = _ignore,
+    ) -> None:
+        self._snapshot, self._policies = snapshot, policies
+        self._ready, self._refused = ready, refused
+
+    def filter(self, args: FilterArgs) -> FilterResult:
+        """The nodes that could hold the pod: the best few, or every node's reason."""
+        names_ = args.node_names
+        try:
+            shape = shape_of(args.pod, self._snapshot.family)
+        except RequestError as error:
+            return _refuse_all(names_, f"{BAD_REQUEST}: {error}")
+        if shape.empty:
+            return FilterResult(node_names=names_, nodes=args.nodes)
+        if names_ is None:
+            return FilterResult(error=UNCACHED)
+        if not self._ready():
+            return FilterResult(error=STARTING)
+        if not _labelled(args.pod):
+            return _refuse_all(names_, NO_LABEL)
+        with self._snapshot.lock:
+            return self._filter(args.pod, shape, names_)
+
+    def _filter(self, pod: Pod, shape: PodShape, asked: list[str]) -> FilterResult:
+        snapshot = self._snapshot
+        if not self._may_choose(pod):
+            return FilterResult(error=IN_FLIGHT)
+        question = snapshot.question(shape, self._policies.gpu)
+        verdict_of = snapshot.verdicts.table(question)
+        fits, refusals = _split(asked, verdict_of)
+        if fits:
+            policy = self._node_policy(shape)
+            limit = 1 if _has_volumes(pod) else self._policies.shortlist
+            best = score.best_nodes({n: p.score for n, p in fits.items()}, policy, limit)
+            if len(best) == 1:
+                # A single node is never prioritized, so the claim is made here.
+                snapshot.claim(pod, best[0], fits[best[0]].slots, _claim_seconds(pod))
+            return FilterResult(node_names=best)
+        if len(asked) >= SAMPLE_FLOOR and self._others_have_room(asked, verdict_of):
+            return FilterResult(error=OTHERS_HAVE_ROOM)
+        self._refused(pod, question, refusals)
+        return FilterResult(
+            node_names=[],
+            failed={n: r.reason for n, r in refusals.items() if not r.unresolvable},
+            unresolvable={n: r.reason for n, r in refusals.items() if r.unresolvable},
+        )
+
+    def _others_have_room(self, asked: list[str], verdict_of: Callable[[str], Verdict]) -> bool:
+        """Whether a node fits that kube-scheduler left out of its sample."""
+        others = self._snapshot.ledger.nodes.keys() - set(asked)
+        return any(isinstance(verdict_of(name), Placement) for name in others)
+
+    def prioritize(self, args: FilterArgs) -> dict[str, int]:
+        """0..10 for each node, the best alone at 10; the best is claimed for the pod."""
+        names_ = args.node_names or []
+        try:
+            shape = shape_of(args.pod, self._snapshot.family)
+        except RequestError:
+            return dict.fromkeys(names_, 0)
+        if shape.empty or not self._ready():
+            return dict.fromkeys(names_, 0)
+        with self._snapshot.lock:
+            return self._prioritize(args.pod, shape, names_)
+
+    def _prioritize(self, pod: Pod, shape: PodShape, asked: list[str]) -> dict[str, int]:
+        snapshot = self._snapshot
+        if not self._may_choose(pod):
+            return dict.fromkeys(asked, 0)
+        question = snapshot.question(shape, self._policies.gpu)
+        fits, refusals = _split(asked, snapshot.verdicts.table(question))
+        policy = self._node_policy(shape)
+        ranked = score.best_nodes({n: p.score for n, p in fits.items()}, policy, len(fits))
+        if ranked:
+            snapshot.claim(pod, ranked[0], fits[ranked[0]].slots, _claim_seconds(pod))
+        return {**score.priorities(ranked), **dict.fromkeys(refusals, 0)}
+
+    def _may_choose(self, pod: Pod) -> bool:
+        """Start the pod's choice afresh, unless it already holds devices for sure."""
+        uid = pod.metadata.uid
+        self._snapshot.expire_claims()
+        self._snapshot.drop_claim(uid)
+        held = self._snapshot.ledger.holdings.get(uid)
+        return held is None or held.kind is Kind.CLAIM
+
+    def _node_policy(self, shape: PodShape) -> str:
+        return shape.selectors.node_policy or self._policies.node
+
+
+def _split(
+    asked: Iterable[str], verdict_of: Callable[[str], Verdict]
+) -> tuple[dict[str, Placement], dict[str, Refusal]]:
+    fits: dict[str, Placement] = {}
+    refusals: dict[str, Refusal] = {}
+    for name in asked:
+        verdict = verdict_of(name)
+        if isinstance(verdict, Placement):
+            fits[name] = verdict
+        else:
+            refusals[name] = verdict
+    return fits, refusals
+
+
+def _refuse_all(asked: Sequence[str] | None, reason: str) -> FilterResult:
+    if asked is None:
+        return FilterResult(error=reason)
+    return FilterResult(node_names=[], unresolvable=dict.fromkeys(asked, reason))
+
+
+def _labelled(pod: Pod) -> bool:
+    return pod.metadata.labels.get(names.LABEL_DEVICE_POD) == names.LABEL_DEVICE_POD_VALUE
+
+
+def _has_volumes(pod: Pod) -> bool:
+    """Whether binding volumes may come between choice and bind."""
+    return any(
+        "persistentVolumeClaim" in volume or "ephemeral" in volume
+        for volume in pod.spec.volumes or []
+    )
+
+
+def _claim_seconds(pod: Pod) -> float:
+    return CLAIM_WITH_VOLUMES_S if _has_volumes(pod) else CLAIM_S

@@ -1,0 +1,145 @@
+"""The cluster as the API server shows it, plus what we have in flight: one ledger, one lock."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from heapq import heappop, heappush
+
+import structlog
+from hamikit.codec import CodecError, Slots, decode_grant
+from hamikit.devices import DeviceFamily
+from hamikit.informer import Change
+from hamikit.objects import Node, Pod
+from hamikit.shape import PodShape
+
+from hami_extender.inventory import facts_of
+from hami_extender.placement import Question
+from hami_extender.usage import Holding, Kind, Ledger, holding_of, roles_of
+from hami_extender.verdicts import Verdicts
+
+log = structlog.get_logger()
+
+
+class Snapshot:
+    """The current view. Callers of anything but `on_node` and `on_pod` hold `lock`."""
+
+    def __init__(self, family: DeviceFamily, *, now: Callable[[], float] = time.monotonic) -> None:
+        self.family = family
+        self.lock = threading.RLock()
+        self.ledger = Ledger()
+        self.verdicts = Verdicts(self.ledger)
+        self.pods: dict[str, Pod] = {}
+        self._now = now
+        self._claims: list[tuple[float, str]] = []
+
+    # What the informers say.
+
+    def on_node(self, change: Change[Node]) -> None:
+        """Take over a node's facts."""
+        name = change.present.metadata.name
+        facts = facts_of(change.after, self.family) if change.after is not None else None
+        if facts is not None and facts.fault:
+            log.warning("node's cards cannot be read", node=name, error=facts.fault)
+        with self.lock:
+            self.ledger.set_facts(name, facts)
+            self._report_missing(name)
+
+    def on_pod(self, change: Change[Pod]) -> None:
+        """Take over what the API server shows of a device pod.
+
+        A pod holds its devices until it is terminal or gone: kubelet keeps them through its grace
+        period. A pod without node changes nothing: an older event must not free what is in flight.
+        """
+        pod = change.present
+        uid = pod.metadata.uid
+        with self.lock:
+            if change.after is None or pod.terminal:
+                self.pods.pop(uid, None)
+                self.ledger.release(uid)
+                return
+            self.pods[uid] = pod
+            if pod.spec.node_name:
+                self._granted(uid, pod)
+
+    def _granted(self, uid: str, pod: Pod) -> None:
+        held = self.ledger.holdings.get(uid)
+        shown = grant_of(pod, self.family)
+        if held is not None and held.kind is Kind.GRANT:
+            # The first grant counts, as in the plugin: nobody may rewrite it afterwards.
+            if shown is None or shown.slots != held.slots:
+                log.warning("grant changed after the bind; the first one counts", pod=pod.key)
+            return
+        if shown is None:
+            # Bound by somebody else: it has no cards of ours.
+            self.ledger.release(uid)
+            return
+        if not shown.readable:
+            log.error(
+                "grant cannot be read: its node takes no pods until the pod is gone",
+                pod=pod.key,
+                node=shown.node,
+            )
+        self.ledger.hold(uid, shown)
+        self._report_missing(shown.node)
+
+    def _report_missing(self, name: str) -> None:
+        state = self.ledger.nodes.get(name)
+        if state is not None and state.facts is not None and (missing := state.missing_cards()):
+            log.warning("pods hold cards that the node does not announce", node=name, cards=missing)
+
+    # What we do ourselves.
+
+    def question(self, shape: PodShape, gpu_policy: str) -> Question:
+        """The question that a pod of this shape asks every node."""
+        return Question(shape, gpu_policy, self.family.vendor)
+
+    def hold(self, kind: Kind, pod: Pod, node: str, slots: Slots) -> None:
+        """Count devices for a pod on a node, instead of what it held."""
+        roles = roles_of(pod)
+        self.ledger.hold(pod.metadata.uid, holding_of(kind, node, pod.key, roles, slots))
+
+    def recount(self, pod: Pod) -> bool:
+        """Count what a bound pod really has until the watch shows it; whether it has a grant."""
+        shown = grant_of(pod, self.family)
+        if shown is None:
+            self.ledger.release(pod.metadata.uid)
+            return False
+        self.ledger.hold(pod.metadata.uid, replace(shown, kind=Kind.FLIGHT))
+        return True
+
+    def claim(self, pod: Pod, node: str, slots: Slots, seconds: float) -> None:
+        """Claim devices for a pod that will probably be bound soon; never over a surer holding."""
+        if pod.metadata.uid in self.ledger.holdings:
+            return
+        self.hold(Kind.CLAIM, pod, node, slots)
+        heappush(self._claims, (self._now() + seconds, pod.metadata.uid))
+
+    def drop_claim(self, uid: str) -> None:
+        """Forget a pod's claim, if it has no more than that."""
+        held = self.ledger.holdings.get(uid)
+        if held is not None and held.kind is Kind.CLAIM:
+            self.ledger.release(uid)
+
+    def expire_claims(self) -> None:
+        """Forget claims that were not redeemed in time.
+
+        A newer claim of the same pod may go with an old one's time: it is only a claim.
+        """
+        now = self._now()
+        while self._claims and self._claims[0][0] <= now:
+            self.drop_claim(heappop(self._claims)[1])
+
+
+def grant_of(pod: Pod, family: DeviceFamily) -> Holding | None:
+    """What a bound pod's annotation says it holds; None if it has no grant."""
+    text = pod.metadata.annotations.get(family.allocated_annotation)
+    if text is None:
+        return None
+    roles = roles_of(pod)
+    try:
+        slots = decode_grant(text)
+    except CodecError:
+        # Counting it as nothing would promise its cards again (HAMi defect 8.4).
+        return Holding(Kind.GRANT, pod.spec.node_name, pod.key, (), {}, 0, readable=False)
+    return holding_of(Kind.GRANT, pod.spec.node_name, pod.key, roles, slots)

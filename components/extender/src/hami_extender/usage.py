@@ -1,0 +1,255 @@
+"""Who holds what: pods' grants summed per node and card, kept exact by small steps."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import count
+
+from hamikit.codec import GrantedDevice, Slots
+from hamikit.objects import Pod
+from hamikit.shape import Role
+
+from hami_extender.inventory import NodeFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of one card: tasks, MiB, percent of its compute, and tasks that want it alone."""
+
+    slots: int = 0
+    memory_mib: int = 0
+    cores: int = 0
+    exclusive: int = 0
+
+    def __add__(self, other: "Share") -> "Share":
+        return Share(
+            self.slots + other.slots,
+            self.memory_mib + other.memory_mib,
+            self.cores + other.cores,
+            self.exclusive + other.exclusive,
+        )
+
+    def __sub__(self, other: "Share") -> "Share":
+        return Share(
+            self.slots - other.slots,
+            self.memory_mib - other.memory_mib,
+            self.cores - other.cores,
+            self.exclusive - other.exclusive,
+        )
+
+    def peak(self, other: "Share") -> "Share":
+        """The larger of each part."""
+        return Share(
+            max(self.slots, other.slots),
+            max(self.memory_mib, other.memory_mib),
+            max(self.cores, other.cores),
+            max(self.exclusive, other.exclusive),
+        )
+
+
+NOTHING = Share()
+EXCLUSIVE_CORES = 100
+"""A task with this many percent has its card to itself, whatever the card's core scaling."""
+
+Footprint = Mapping[str, Share]
+"""Card UUID -> what a pod takes of it at its worst moment."""
+
+
+def share_of(memory_mib: int, cores: int) -> Share:
+    """What one container takes of one card."""
+    return Share(1, memory_mib, cores, int(cores >= EXCLUSIVE_CORES))
+
+
+def roles_of(pod: Pod) -> list[Role]:
+    """The roles of a pod's containers in slot order."""
+    init = [
+        Role.SIDECAR if container.restart_policy == "Always" else Role.INIT
+        for container in pod.init_containers
+    ]
+    return init + [Role.APP] * len(pod.spec.containers)
+
+
+def _per_card(slot: Iterable[GrantedDevice]) -> dict[str, Share]:
+    taken: dict[str, Share] = {}
+    for device in slot:
+        share = share_of(device.memory_mib, device.cores)
+        taken[device.uuid] = taken.get(device.uuid, NOTHING) + share
+    return taken
+
+
+def _plus(left: Footprint, right: Footprint) -> dict[str, Share]:
+    total = dict(left)
+    for uuid, share in right.items():
+        total[uuid] = total.get(uuid, NOTHING) + share
+    return total
+
+
+def _peak(left: Footprint, right: Footprint) -> dict[str, Share]:
+    peak = dict(left)
+    for uuid, share in right.items():
+        peak[uuid] = peak.get(uuid, NOTHING).peak(share)
+    return peak
+
+
+def footprint(roles: Sequence[Role], slots: Slots) -> dict[str, Share]:
+    """What a pod takes of each card, by kubelet's arithmetic.
+
+    Per card: the larger of (any init container plus the sidecars started before it) and (all app
+    containers plus all sidecars).
+    Source: kubernetes pkg/api/v1/resource helpers, KEP-753 (sidecar containers).
+    """
+    sidecars: dict[str, Share] = {}
+    apps: dict[str, Share] = {}
+    peak: dict[str, Share] = {}
+    for role, slot in zip(roles, _aligned(slots, len(roles)), strict=True):
+        own = _per_card(slot)
+        if role is Role.APP:
+            apps = _plus(apps, own)
+        elif role is Role.SIDECAR:
+            sidecars = _plus(sidecars, own)
+        else:
+            peak = _peak(peak, _plus(sidecars, own))
+    return _peak(peak, _plus(sidecars, apps))
+
+
+def _aligned(slots: Slots, containers: int) -> Slots:
+    """One slot a container: HAMi 2.10 lost leading empty ones and appends trailing ones."""
+    if len(slots) >= containers:
+        return slots[:containers]
+    return ((),) * (containers - len(slots)) + slots
+
+
+def device_ids(roles: Sequence[Role], counts: Sequence[int]) -> int:
+    """How many of kubelet's device ids a pod holds; the same arithmetic, without cards."""
+    sidecars = apps = peak = 0
+    for role, number in zip(roles, counts, strict=True):
+        if role is Role.APP:
+            apps += number
+        elif role is Role.SIDECAR:
+            sidecars += number
+        else:
+            peak = max(peak, sidecars + number)
+    return max(peak, sidecars + apps)
+
+
+class Kind(Enum):
+    """How sure it is that a pod holds its devices."""
+
+    CLAIM = "claim"
+    """Probably bound soon; gives way to any bind."""
+    FLIGHT = "flight"
+    """A Binding is on its way, or written and not yet seen by the watch."""
+    GRANT = "grant"
+    """The API server shows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one pod holds on one node; `readable` is false for a grant that nobody can decode."""
+
+    kind: Kind
+    node: str
+    pod: str
+    slots: Slots
+    taken: Footprint
+    ids: int
+    readable: bool = True
+
+
+def holding_of(kind: Kind, node: str, pod: str, roles: Sequence[Role], slots: Slots) -> Holding:
+    """The holding of a pod (`namespace/name`) with these slots."""
+    aligned = _aligned(slots, len(roles))
+    return Holding(
+        kind=kind,
+        node=node,
+        pod=pod,
+        slots=aligned,
+        taken=footprint(roles, aligned),
+        ids=device_ids(roles, [len(slot) for slot in aligned]),
+    )
+
+
+@dataclass(slots=True)
+class NodeState:
+    """A node's facts, where it is known, with the sums of its holdings.
+
+    `version` changes with every change and is never used twice.
+    """
+
+    name: str
+    version: int
+    facts: NodeFacts | None = None
+    used: dict[str, Share] = field(default_factory=dict)
+    ids: int = 0
+    unreadable: int = 0
+    holders: set[str] = field(default_factory=set)
+
+    def missing_cards(self) -> list[str]:
+        """Cards that pods hold here and the node does not announce (any more)."""
+        known = {card.uuid for card in self.facts.cards} if self.facts else set()
+        return sorted(self.used.keys() - known)
+
+
+class Ledger:
+    """All nodes and holdings; every change costs the size of one pod. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, NodeState] = {}
+        self.holdings: dict[str, Holding] = {}
+        self._versions = count(1)
+
+    def set_facts(self, name: str, facts: NodeFacts | None) -> None:
+        """Take a node's facts; None when the node is gone (its pods may outlive it)."""
+        state = self._state(name)
+        if state.facts == facts:
+            return
+        state.facts = facts
+        state.version = next(self._versions)
+        self._forget_if_empty(state)
+
+    def hold(self, uid: str, holding: Holding) -> None:
+        """Let a pod hold this, instead of what it held."""
+        self.release(uid)
+        self.holdings[uid] = holding
+        state = self._state(holding.node)
+        for uuid, share in holding.taken.items():
+            state.used[uuid] = state.used.get(uuid, NOTHING) + share
+        state.ids += holding.ids
+        state.unreadable += not holding.readable
+        state.holders.add(uid)
+        state.version = next(self._versions)
+
+    def release(self, uid: str) -> Holding | None:
+        """Take back what a pod holds; returns it, None if there was nothing."""
+        holding = self.holdings.pop(uid, None)
+        if holding is None:
+            return None
+        state = self._state(holding.node)
+        for uuid, share in holding.taken.items():
+            left = state.used[uuid] - share
+            if left == NOTHING:
+                del state.used[uuid]
+            else:
+                state.used[uuid] = left
+        state.ids -= holding.ids
+        state.unreadable -= not holding.readable
+        state.holders.discard(uid)
+        state.version = next(self._versions)
+        self._forget_if_empty(state)
+        return holding
+
+    def claims_on(self, node: str) -> list[str]:
+        """UIDs of the pods with no more than a claim on the node."""
+        state = self.nodes.get(node)
+        holders = sorted(state.holders) if state else []
+        return [uid for uid in holders if self.holdings[uid].kind is Kind.CLAIM]
+
+    def _state(self, name: str) -> NodeState:
+        state = self.nodes.get(name)
+        if state is None:
+            state = self.nodes[name] = NodeState(name, next(self._versions))
+        return state
+
+    def _forget_if_empty(self, state: NodeState) -> None:
+        if state.facts is None and not state.holders:
+            self.nodes.pop(state.name, None)

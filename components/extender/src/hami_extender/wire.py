@@ -1,0 +1,123 @@
+"""kube-scheduler's extender messages: capitalised keys without tags, read in any case.
+
+Source: k8s.io/kube-scheduler/extender/v1 types.go.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from hamikit.objects import Pod
+
+_PARTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_POD = msgspec.json.Decoder(Pod)
+_NAMES = msgspec.json.Decoder(list[str] | None)
+_TEXT = msgspec.json.Decoder(str)
+_NULL = b"null"
+_NOTHING = msgspec.Raw(_NULL)
+
+
+class WireError(ValueError):
+    """A message that is not what kube-scheduler sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterArgs:
+    """Which nodes are in question for a pod; `nodes` is the raw NodeList of an uncached caller."""
+
+    pod: Pod
+    node_names: list[str] | None = None
+    nodes: msgspec.Raw | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BindArgs:
+    """Which pod goes where."""
+
+    name: str
+    namespace: str
+    uid: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilterResult:
+    """The nodes that remain; the others, where none remains, with their reasons."""
+
+    node_names: list[str] | None = None
+    nodes: msgspec.Raw | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+    unresolvable: dict[str, str] = field(default_factory=dict)
+    error: str = ""
+
+    def encode(self) -> bytes:
+        """The message as kube-scheduler reads it."""
+        return msgspec.json.encode(
+            {
+                "Nodes": self.nodes,
+                "NodeNames": self.node_names,
+                "FailedNodes": self.failed,
+                "FailedAndUnresolvableNodes": self.unresolvable,
+                "Error": self.error,
+            }
+        )
+
+
+def _parts(body: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return {key.lower(): value for key, value in _PARTS.decode(body).items()}
+    except msgspec.MsgspecError as error:
+        raise WireError(f"body is not a JSON object: {error}") from error
+
+
+def decode_filter(body: bytes) -> FilterArgs:
+    """Read ExtenderArgs.
+
+    Raises:
+        WireError: not such a message, or one without a pod.
+    """
+    parts = _parts(body)
+    raw_pod = parts.get("pod", _NOTHING)
+    if bytes(raw_pod) == _NULL:
+        raise WireError("extender args missing pod")
+    nodes = parts.get("nodes", _NOTHING)
+    try:
+        return FilterArgs(
+            pod=_POD.decode(raw_pod),
+            node_names=_NAMES.decode(parts.get("nodenames", _NOTHING)),
+            nodes=None if bytes(nodes) == _NULL else nodes,
+        )
+    except msgspec.MsgspecError as error:
+        raise WireError(f"extender args: {error}") from error
+
+
+def decode_bind(body: bytes) -> BindArgs:
+    """Read ExtenderBindingArgs.
+
+    Raises:
+        WireError: not such a message, or a field is missing.
+    """
+    parts = _parts(body)
+    keys = ("podname", "podnamespace", "poduid", "node")
+    try:
+        values = [_TEXT.decode(parts[key]) for key in keys]
+    except KeyError as error:
+        raise WireError(
+            f"binding args miss {error}; needed are PodName, PodNamespace, PodUID, Node"
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise WireError(f"binding args: {error}") from error
+    return BindArgs(*values)
+
+
+def encode_bind(error: str) -> bytes:
+    """ExtenderBindingResult; an empty text is success."""
+    return msgspec.json.encode({"Error": error})
+
+
+def encode_priorities(scores: dict[str, int]) -> bytes:
+    """HostPriorityList."""
+    entries: list[dict[str, Any]] = [
+        {"Host": host, "Score": score} for host, score in scores.items()
+    ]
+    return msgspec.json.encode(entries)
