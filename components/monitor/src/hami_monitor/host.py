@@ -1,0 +1,124 @@
+"""What NVML says about the node's cards, asked in the background so that nobody has to wait."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from hamikit.gpu import Card, GpuError, Nvml
+
+log = structlog.get_logger()
+
+TIMEOUT: Final = "timeout"
+UNAVAILABLE: Final = "NVML unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class CardReading:
+    """One card; ratios are percent; None where NVML does not tell."""
+
+    card: Card
+    used_bytes: int | None = None
+    utilization: int | None = None
+    memory_utilization: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """What is known of the cards now.
+
+    `cards` is empty while NVML is silent. `errors` has, for each kind of failure met so far, the
+    Unix time of its last occurrence.
+    """
+
+    up: bool = False
+    cards: tuple[CardReading, ...] = ()
+    errors: dict[str, float] = field(default_factory=dict)
+
+
+class Host:
+    """Asks NVML again and again in one thread; `state` answers from memory at once.
+
+    A driver that hangs holds that thread and nothing else: after `deadline_s` the answer is
+    "silent" until it comes back.
+    """
+
+    def __init__(
+        self,
+        nvml: Nvml,
+        *,
+        interval_s: float,
+        deadline_s: float,
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._nvml, self._now, self._wall = nvml, now, wall
+        self._interval_s, self._deadline_s = interval_s, deadline_s
+        self._lock = threading.Lock()
+        self._asked: float | None = None  # when the question under way was put
+        self._cards: tuple[CardReading, ...] | None = None
+        self._errors: dict[str, float] = {}
+        self.answered = threading.Event()
+        """Set once the first question has been answered, well or badly."""
+
+    def state(self) -> HostState:
+        """The last answer; silent when the present question has waited for too long."""
+        with self._lock:
+            late = self._asked is not None and self._now() - self._asked > self._deadline_s
+            if late:
+                self._errors[TIMEOUT] = self._wall()
+            errors = dict(self._errors)
+            if late or self._cards is None:
+                return HostState(errors=errors)
+            return HostState(up=True, cards=self._cards, errors=errors)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Ask until `stopping`."""
+        while not stopping.is_set():
+            self.ask()
+            stopping.wait(self._interval_s)
+        self._nvml.close()
+
+    def start(self, stopping: threading.Event) -> threading.Thread:
+        """`run` in a thread of its own."""
+        thread = threading.Thread(target=self.run, args=(stopping,), name="nvml", daemon=True)
+        thread.start()
+        return thread
+
+    def ask(self) -> None:
+        """Put one question to NVML and keep the answer."""
+        with self._lock:
+            self._asked = self._now()
+        cards: tuple[CardReading, ...] | None = None
+        try:
+            cards = tuple(self._reading(card, handle) for card, handle in self._nvml.handles())
+        except GpuError as error:
+            self._failed(UNAVAILABLE)
+            log.warning("NVML does not answer", error=str(error))
+        with self._lock:
+            self._asked, self._cards = None, cards
+        self.answered.set()
+
+    def _reading(self, card: Card, handle: Any) -> CardReading:
+        nvml = self._nvml.open()
+        memory = self._value(card, lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used)
+        rates = self._value(card, lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
+        if rates is None:
+            return CardReading(card, memory)
+        return CardReading(card, memory, rates.gpu, rates.memory)
+
+    def _value(self, card: Card, ask: Callable[[], Any]) -> Any:
+        nvml = self._nvml.open()
+        try:
+            return ask()
+        except nvml.NVMLError as error:
+            if error.value != nvml.NVML_ERROR_NOT_SUPPORTED:
+                self._failed(str(error))
+                log.warning("card does not answer", uuid=card.uuid, error=str(error))
+            return None
+
+    def _failed(self, what: str) -> None:
+        with self._lock:
+            self._errors[what] = self._wall()

@@ -1,0 +1,96 @@
+"""A node's containers folder and its pods, made for one test."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hamikit.objects import (
+    Container,
+    ContainerState,
+    ContainerStateTerminated,
+    ContainerStatus,
+    Metadata,
+    Pod,
+    PodSpec,
+    PodStatus,
+)
+from hamikit.region import Control, ControlDevice, Kind, create_usage, write_control
+
+MIB = 1024 * 1024
+
+# Offsets as components/hami-core/include/hami_region.h pins them.
+UNLIMITED_STARTS_AT = 56
+DEVICES_AT, DEVICE_SIZE = 4096, 256
+SLOTS_AT, SLOT_SIZE, SHARES_AT = 8192, 1152, 128
+UNIT = 512
+
+
+class Usage:
+    """Writes into a usage file as the limiter in the container does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        create_usage(path)
+
+    def put(self, at: int, layout: str, *values: Any) -> None:
+        with self.path.open("r+b") as file:
+            file.seek(at)
+            file.write(struct.pack(layout, *values))
+
+    def used(self, device: int, used: int) -> None:
+        self.put(DEVICES_AT + device * DEVICE_SIZE, "<Q", (used // UNIT) << 24)
+
+    def process(self, slot: int, *, last_s: float = 0, **shares: int) -> None:
+        """A live process; shares are of device 0, in bytes, named like the kinds."""
+        at = SLOTS_AT + slot * SLOT_SIZE
+        self.put(at, "<IiQQ", 1, 40 + slot, 1, int(last_s * 1e9))
+        for name, size in shares.items():
+            self.put(at + SHARES_AT + 8 * Kind[name.upper()], "<Q", size // UNIT)
+
+    def unlimited(self, starts: int) -> None:
+        self.put(UNLIMITED_STARTS_AT, "<Q", starts)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty containers folder."""
+    folder = tmp_path / "containers"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def granted(root: Path) -> Callable[..., Usage]:
+    """Makes a container's folder with both files: `granted("uid-a_main", ("GPU-a", 3000, 30))`."""
+
+    def make(name: str, *devices: tuple[str, int, int]) -> Usage:
+        (root / name).mkdir()
+        slices = tuple(ControlDevice(uuid, mib * MIB, cores) for uuid, mib, cores in devices)
+        write_control(root / name / "control", Control(slices))
+        return Usage(root / name / "usage")
+
+    return make
+
+
+@pytest.fixture
+def make_pod() -> Callable[..., Pod]:
+    """Makes a pod `ns/pod-<uid>`; `ended` names the containers that have terminated."""
+
+    def make(
+        uid: str,
+        *containers: str,
+        init: tuple[str, ...] = (),
+        ended: tuple[str, ...] = (),
+        phase: str = "Running",
+    ) -> Pod:
+        gone = ContainerState(terminated=ContainerStateTerminated())
+        statuses = [ContainerStatus(name, state=gone) for name in ended]
+        return Pod(
+            Metadata(f"pod-{uid}", "ns", uid),
+            PodSpec([Container(c) for c in containers], [Container(c) for c in init], "node-1"),
+            PodStatus(phase, container_statuses=statuses),
+        )
+
+    return make

@@ -1,0 +1,166 @@
+"""NVML in the background: answers from memory, silence after the deadline."""
+
+# ruff: noqa: N802 - pynvml's names
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+from hami_monitor.host import TIMEOUT, UNAVAILABLE, Host
+from hamikit.gpu import Nvml
+
+
+class FakeError(Exception):
+    """NVML's error: a code."""
+
+    def __init__(self, value, text="Unknown Error"):
+        self.value = value
+        super().__init__(text)
+
+
+class FakeNvml:
+    """Two cards of pynvml; `faults` by function, `gate` holds the utilisation question back."""
+
+    NVMLError = FakeError
+    NVML_ERROR_NOT_SUPPORTED = 3
+
+    def __init__(self):
+        self.faults, self.calls = {}, []
+        self.gate, self.reached = threading.Event(), threading.Event()
+        self.gate.set()
+
+    def maybe(self, function):
+        self.calls.append(function)
+        if function in self.faults:
+            raise self.faults[function]
+
+    def nvmlInit(self):
+        self.maybe("init")
+
+    def nvmlShutdown(self):
+        self.maybe("shutdown")
+
+    def nvmlDeviceGetCount(self):
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return index
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        return ["GPU-a", "GPU-b"].index(uuid)
+
+    def nvmlDeviceGetUUID(self, handle):
+        return ["GPU-a", "GPU-b"][handle]
+
+    def nvmlDeviceGetName(self, handle):
+        return ["NVIDIA A100", "Tesla T4"][handle]
+
+    def nvmlDeviceGetPciInfo(self, handle):
+        return SimpleNamespace(busId="00000000:00:00.0")
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        self.maybe("memory")
+        return SimpleNamespace(total=1 << 30, used=1000 + handle)
+
+    def nvmlDeviceGetUtilizationRates(self, handle):
+        self.maybe("rates")
+        self.reached.set()
+        assert self.gate.wait(30)
+        return SimpleNamespace(gpu=70 + handle, memory=20 + handle)
+
+
+@pytest.fixture
+def fake():
+    """NVML with two cards."""
+    return FakeNvml()
+
+
+@pytest.fixture
+def clock():
+    """A clock that stands still until told."""
+    return SimpleNamespace(now=100.0)
+
+
+@pytest.fixture
+def host(fake, clock, tmp_path):
+    """What is tested, with a deadline of 10 seconds."""
+    nvml = Nvml(tmp_path, binding=fake, load=lambda _: None, sys_root=tmp_path)
+    return Host(
+        nvml, interval_s=1, deadline_s=10, now=lambda: clock.now, wall=lambda: 1000 + clock.now
+    )
+
+
+def test_nothing_is_known_before_the_first_answer(host):
+    """No cards and not up, but no error either."""
+    state = host.state()
+    assert (state.up, state.cards, state.errors) == (False, (), {})
+
+
+def test_keeps_the_last_answer(host):
+    """Every card with its memory and both utilisations."""
+    host.ask()
+    state = host.state()
+    assert [
+        (c.card.uuid, c.used_bytes, c.utilization, c.memory_utilization) for c in state.cards
+    ] == [
+        ("GPU-a", 1000, 70, 20),
+        ("GPU-b", 1001, 71, 21),
+    ]
+    assert (state.up, state.errors) == (True, {})
+
+
+def test_not_supported_is_absent_and_no_error(host, fake):
+    """A MIG parent has no utilisation: that is not a failure."""
+    fake.faults["rates"] = FakeError(3)
+    host.ask()
+    state = host.state()
+    assert [(c.used_bytes, c.utilization) for c in state.cards] == [(1000, None), (1001, None)]
+    assert (state.up, state.errors) == (True, {})
+
+
+def test_a_lost_card_is_an_error_with_its_time(host, fake):
+    """What NVML said stands beside when it said it; the rest of the card is still read."""
+    fake.faults["rates"] = FakeError(15, "GPU is lost")
+    host.ask()
+    assert host.state().errors == {"GPU is lost": 1100.0}
+    assert host.state().cards[0].used_bytes == 1000
+
+
+def test_without_nvml_there_are_no_cards(host, fake):
+    """The last good answer does not outlive NVML, and returns with it."""
+    host.ask()
+    fake.faults["init"] = FakeError(9, "Driver Not Loaded")
+    host._nvml.close()
+    host.ask()
+    assert (host.state().cards, host.state().errors) == ((), {UNAVAILABLE: 1100.0})
+    fake.faults.clear()
+    host.ask()
+    assert host.state().up
+
+
+def test_a_hanging_driver_makes_nobody_wait(host, fake, clock):
+    """While NVML hangs, `state` answers: the last values until the deadline, then silence."""
+    host.ask()
+    fake.gate.clear()
+    fake.reached.clear()
+    asking = threading.Thread(target=host.ask)
+    asking.start()
+    assert fake.reached.wait(30)
+    assert host.state().up
+    clock.now += 10.5
+    assert (host.state().up, host.state().cards) == (False, ())
+    assert host.state().errors == {TIMEOUT: 1110.5}
+    fake.gate.set()
+    asking.join(30)
+    assert host.state().up
+
+
+def test_asks_until_stopped_and_lets_go(host, fake):
+    """The thread ends on the event and closes NVML."""
+    stopping = threading.Event()
+    thread = host.start(stopping)
+    assert host.answered.wait(30)
+    stopping.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert fake.calls[-1] == "shutdown"
