@@ -1,0 +1,163 @@
+#include "account.h"
+
+#include "driver.h"
+#include "ledger.h"
+#include "log.h"
+#include "pool.h"
+
+#include <string.h>
+#include <time.h>
+
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+bool account_current_device(struct process *process, int *device) {
+    CUdevice ordinal = 0;
+    if (driver_current_device(&ordinal) != CUDA_SUCCESS) {
+        return false;
+    }
+    *device = process_device(process, ordinal);
+    return true;
+}
+
+bool account_apply(struct process *process, unsigned device, enum hami_kind kind, int64_t units, uint64_t limit) {
+    struct ledger_change change = {device, kind, units, limit};
+    lock_take(&process->ledger_lock);
+    bool done = ledger_apply(process->usage, process->slot, &change);
+    process->usage->slots[process->slot].last_activity_ns = now_ns();
+    lock_drop(&process->ledger_lock);
+    return done;
+}
+
+void account_release(struct process *process, unsigned device, enum hami_kind kind, uint64_t units) {
+    account_apply(process, device, kind, -(int64_t)units, LEDGER_NO_LIMIT);
+}
+
+static void count_refusal(struct process *process, unsigned device, uint64_t bytes) {
+    __atomic_fetch_add(&process->usage->devices[device].refused, 1, __ATOMIC_RELAXED);
+    log_line(LOG_WARNING, "device %u: %llu bytes refused, %llu of %llu bytes are in use", device,
+             (unsigned long long)bytes, (unsigned long long)ledger_used(process->usage, device) * HAMI_UNIT,
+             (unsigned long long)process_limit(process, (int)device) * HAMI_UNIT);
+}
+
+bool account_reserve(struct process *process, int device, enum hami_kind kind, uint64_t bytes, struct charge *charge) {
+    if (device < 0) {
+        return false;
+    }
+    *charge = (struct charge){process, (unsigned)device, kind, ledger_units(bytes)};
+    int64_t units = (int64_t)charge->units;
+    if (account_apply(process, charge->device, kind, units, process_limit(process, device))) {
+        return true;
+    }
+    if (charge->units <= process_limit(process, device)) { /* else no clearing up can help */
+        if (kind != HAMI_KIND_POOL) {
+            pool_settle_all(process); /* who allocates from a pool has done so already */
+        }
+        process_reap(process);
+        if (account_apply(process, charge->device, kind, units, process_limit(process, device))) {
+            return true;
+        }
+    }
+    count_refusal(process, charge->device, bytes);
+    return false;
+}
+
+bool account_reserve_here(enum hami_kind kind, uint64_t bytes, struct charge *charge) {
+    bool refuse = false;
+    int device = 0;
+    struct process *process = process_account(&refuse);
+    *charge = (struct charge){NULL, 0, kind, 0};
+    if (process == NULL) {
+        return !refuse;
+    }
+    if (!account_current_device(process, &device)) {
+        return true;
+    }
+    return account_reserve(process, device, kind, bytes, charge);
+}
+
+CUresult account_keep(const struct charge *charge, CUresult answer, enum table_tag tag, uint64_t key) {
+    if (charge->process == NULL) {
+        return answer;
+    }
+    if (answer != CUDA_SUCCESS) {
+        account_release(charge->process, charge->device, charge->kind, charge->units);
+        return answer;
+    }
+    struct table_entry entry = {.key = key,
+                                .units = charge->units,
+                                .refs = 1,
+                                .tag = (uint8_t)tag,
+                                .device = (uint8_t)charge->device,
+                                .kind = (uint8_t)charge->kind};
+    if (tag == TABLE_POINTER || tag == TABLE_ARRAY) {
+        entry.owner = (uint64_t)(uintptr_t)driver_current_context();
+    }
+    if (!table_put(charge->process->table, &entry)) {
+        log_line(LOG_ERROR, "no memory to remember an allocation: it stays charged until this process ends");
+    }
+    return answer;
+}
+
+void account_adjust(struct charge *charge, uint64_t bytes) {
+    uint64_t units = ledger_units(bytes);
+    if (charge->process != NULL && units != charge->units) {
+        account_apply(charge->process, charge->device, charge->kind, (int64_t)units - (int64_t)charge->units,
+                      LEDGER_NO_LIMIT);
+        charge->units = units;
+    }
+}
+
+CUresult account_free(enum table_tag tag, uint64_t key, CUresult (*call)(void *), void *argument) {
+    bool refuse = false;
+    struct process *process = process_account(&refuse);
+    struct table_entry entry;
+    /* Out of the table first: once the driver has freed it, another thread may be given the same address. */
+    bool ours = process != NULL && table_take(process->table, tag, key, &entry);
+    CUresult answer = call(argument);
+    if (!ours) {
+        return answer;
+    }
+    if (answer == CUDA_SUCCESS) {
+        account_release(process, entry.device, (enum hami_kind)entry.kind, entry.units);
+    } else {
+        table_put(process->table, &entry);
+    }
+    return answer;
+}
+
+struct forgotten {
+    uint64_t context;
+    uint64_t units[HAMI_MAX_DEVICES][HAMI_KINDS];
+};
+
+static bool owned_by(const struct table_entry *entry, void *argument) {
+    struct forgotten *sum = argument;
+    bool owned = (entry->tag == TABLE_POINTER || entry->tag == TABLE_ARRAY) && entry->owner == sum->context;
+    if (owned) {
+        sum->units[entry->device][entry->kind] += entry->units;
+    }
+    return owned;
+}
+
+void account_forget_context(CUcontext context) {
+    bool refuse = false;
+    struct process *process = process_account(&refuse);
+    struct forgotten sum;
+    if (process == NULL || context == NULL) {
+        return;
+    }
+    memset(&sum, 0, sizeof(sum));
+    sum.context = (uint64_t)(uintptr_t)context;
+    table_sweep(process->table, owned_by, &sum);
+    for (unsigned device = 0; device < HAMI_MAX_DEVICES; device++) {
+        for (unsigned kind = 0; kind < HAMI_KINDS; kind++) {
+            if (sum.units[device][kind] != 0) {
+                account_release(process, device, (enum hami_kind)kind, sum.units[device][kind]);
+            }
+        }
+    }
+}

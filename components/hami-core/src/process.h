@@ -1,0 +1,64 @@
+/* This process's part in the container: its limits, its slot in the usage file, its table of allocations. */
+#ifndef HAMI_PROCESS_H
+#define HAMI_PROCESS_H
+
+#include "cuda_abi.h"
+#include "hami_region.h"
+#include "lock.h"
+#include "table.h"
+
+#include <stdbool.h>
+
+#define MAX_ORDINALS 64 /* devices that a process can see, granted or not */
+
+enum limits_source {
+    LIMITS_NONE,    /* neither control file nor variables: the container is not limited */
+    LIMITS_CONTROL, /* the host's control file */
+    LIMITS_ENV,     /* HAMi's variables */
+    LIMITS_BROKEN,  /* a control file that cannot be read: nothing may be allocated */
+};
+
+/* All of it lies in pages that the kernel zeroes in a forked child, which so starts afresh and with every lock free. */
+struct process {
+    _Atomic uint32_t limits_ready;
+    _Atomic uint32_t slot_ready;
+    hami_lock setup_lock;
+    hami_lock ledger_lock; /* one change at a time for our slot */
+    hami_lock pool_lock;
+    enum limits_source source;
+    const struct hami_control *control;
+    struct hami_control_body body; /* under setup_lock once limits_ready */
+    _Atomic uint32_t generation;
+    _Atomic uint64_t limit_units[HAMI_MAX_DEVICES];
+    _Atomic uint32_t strict_overhead;
+    struct hami_usage *usage; /* the shared file, or our own memory if that cannot be used */
+    bool usage_shared;
+    int usage_fd;
+    unsigned slot;
+    struct table *table;
+    _Atomic uint32_t has_pools;                    /* some memory pool may hold memory for us */
+    _Atomic(CUcontext) primary[MAX_ORDINALS];      /* primary contexts that were retained, by CUDA ordinal */
+    _Atomic int8_t index_of[MAX_ORDINALS]; /* device index + 2 by CUDA ordinal; 0: not yet known */
+};
+
+enum { DEVICE_UNGRANTED = -1 };
+
+/* The limits in force, read again when the host has changed them. NULL: this container is not limited. */
+struct process *process_limits(void);
+
+/* The same, with a slot and a table to account in. NULL: not limited, or no memory (then *refuse is set). */
+struct process *process_account(bool *refuse);
+
+/* The index of a device in control and usage file; DEVICE_UNGRANTED for one that is not in the grant. */
+int process_device(struct process *process, CUdevice ordinal);
+int process_device_by_uuid(struct process *process, const char *uuid);
+
+/* The limit in units now in force on a device. */
+uint64_t process_limit(struct process *process, int device);
+
+/* Clears up after processes that are dead. True if there was one. */
+bool process_reap(struct process *process);
+
+void process_count_unknown_symbol(void);
+
+#endif
