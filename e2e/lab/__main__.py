@@ -67,8 +67,9 @@ def main() -> int:
     """Turns what may go wrong into a line for the person and an exit status."""
     try:
         return run(sys.argv[1:])
-    except CommandError:
-        return 1  # the step has printed the program's own words
+    except CommandError as error:
+        Console().show(error)
+        return 1
     except LabError as error:
         print(f"e2e.lab: {error}", file=sys.stderr)
         return 1

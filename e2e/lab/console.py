@@ -44,6 +44,12 @@ class Console:
         except BaseException as error:
             self.say(f"FAILED  {title:<34} {self._now() - start:6.1f} s")
             if isinstance(error, CommandError):
-                self.say(f"{tail(error.log)}\n{error}; the whole log: {error.log}")
+                self.show(error)
             raise
         self.say(f"    ok  {title:<34} {self._now() - start:6.1f} s")
+
+    def show(self, error: CommandError) -> None:
+        """Prints the end of a failed program's log, once."""
+        if not error.shown:
+            error.shown = True
+            self.say(f"{tail(error.log)}\n{error}; the whole log: {error.log}")

@@ -8,7 +8,9 @@ class LabError(Exception):
 
 
 class CommandError(LabError):
-    """A program failed; its output is in `log`."""
+    """A program failed; its output is in `log`, whose end is `shown` once."""
+
+    shown = False
 
     def __init__(self, argv: tuple[str, ...], code: int, log: Path) -> None:
         super().__init__(f"`{' '.join(argv)}` ended with {code}")

@@ -14,8 +14,11 @@ from pathlib import Path
 from e2e.lab.errors import LabError
 from e2e.lab.programs import Programs, ask
 
-# Folders that kind and we make on the machine; they stay empty, see engine.start.
-FOLDERS = (Path("/lib/modules"), Path("/run/containerd"))
+# Folders that kind, Docker and mount make on the machine, inner ones first; they stay empty.
+FOLDERS = tuple(
+    Path(name)
+    for name in ("/lib/modules", "/run/containerd", "/run/docker/plugins", "/run/docker", "/run/mount")
+)
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -85,9 +88,15 @@ def close_firewall(cluster: str, programs: Programs) -> None:
         programs.run("iptables", "-w", *rule)
 
 
-def drop_bridge(cluster: str, programs: Programs) -> None:
-    if ask("ip", "link", "show", bridge(cluster)) is not None:
-        programs.run("ip", "link", "delete", bridge(cluster))
+def drop_links(cluster: str, programs: Programs) -> None:
+    """Deletes the bridge and the nodes' ends on it, which a dying node gives up only by and by."""
+    name = bridge(cluster)
+    ends = ask("ip", "-o", "link", "show", "master", name) or ""
+    links = [line.split(": ")[1].split("@")[0] for line in ends.splitlines()]
+    for link in (*links, name):
+        if ask("ip", "link", "show", link) is not None:
+            # the kernel may be faster
+            programs.run("sh", "-c", 'ip link delete "$1" || ! ip link show "$1"', "sh", link)
 
 
 def drop_cgroups(

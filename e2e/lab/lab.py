@@ -83,7 +83,9 @@ class Lab:
             status = Path("/proc/self/status").read_text()
             wrapper = None
             if engine.lacks_sys_resource(status):
-                wrapper = self.cache.get(parts.small) / "runc-nosysres"
+                # A copy: the daemon needs it as long as it runs, whatever becomes of the cache.
+                wrapper = self.config.bin / "runc-nosysres"
+                shutil.copy2(self.cache.get(parts.small) / wrapper.name, wrapper)
             with self.console.step("Docker"):
                 docker = engine.start(self.config, wrapper)
         self._note("docker_host", docker.address)
@@ -149,7 +151,7 @@ class Lab:
             end_all(config.state)
             if host.record(config.state).exists():
                 programs = self.programs("down")
-                host.drop_bridge(config.cluster, programs)
+                host.drop_links(config.cluster, programs)
                 host.close_firewall(config.cluster, programs)
                 host.drop_cgroups(config.cluster)
                 host.restore(host.record(config.state))
@@ -168,6 +170,8 @@ class Lab:
             if path != host.record(self.config.state):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         shutil.rmtree(self.config.state)
+        if not any(self.config.state.parent.iterdir()):
+            self.config.state.parent.rmdir()
 
     def load(self, images: Sequence[str]) -> None:
         """Copies images from Docker into every node."""
