@@ -7,9 +7,9 @@ import re
 import pytest
 
 from e2e import cards as fake_cards
-from e2e.kube import Kube, wait_until
+from e2e.kube import wait_until
 from e2e.lab import config as lab_config
-from e2e.lab import environment as lab_environment
+from e2e.product import connect
 
 REGISTER = "hami.io/node-nvidia-register"
 
@@ -20,8 +20,8 @@ def kube():
     from pytest_kind import KindCluster  # noqa: PLC0415 - only cluster tests pay for it
 
     lab = lab_config.load()
-    environment = lab_environment(lab)
-    os.environ.update(environment)
+    found = connect()
+    os.environ.update(found.environment)
     cluster = KindCluster(
         lab.cluster,
         lab.kubeconfig,
@@ -29,7 +29,7 @@ def kube():
         kubectl_path=lab.bin / "kubectl",
     )
     cluster.create()
-    return Kube(environment, str(lab.bin / "kubectl"), lab.nodes)
+    return found
 
 
 @pytest.fixture

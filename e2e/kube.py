@@ -46,6 +46,7 @@ class Kube:
         """Run a program against the cluster and return its standard output."""
         done = subprocess.run(
             command,
+            check=False,
             input=stdin,
             capture_output=True,
             text=True,
@@ -78,6 +79,7 @@ class Kube:
         """Try to create an object that must be refused and return what the API server says."""
         done = subprocess.run(
             [self.binary, *options, "create", "-f", "-"],
+            check=False,
             input=json.dumps(obj),
             capture_output=True,
             text=True,

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import json
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ from pathlib import Path
 from e2e import cards
 from e2e.kube import Kube, wait_until
 from e2e.lab import config as lab_config
-from e2e.lab import environment as lab_environment
+from e2e.lab.console import Console
+from e2e.lab.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = "0.1.0"
@@ -34,7 +36,8 @@ DEPLOYMENTS = ("hami-webhook", "hami-scheduler")
 def connect() -> Kube:
     """The lab's cluster."""
     lab = lab_config.load()
-    return Kube(lab_environment(lab), str(lab.bin / "kubectl"), lab.nodes)
+    exports = Lab(lab, Console()).exports()
+    return Kube(exports, str(lab.bin / "kubectl"), lab.nodes)
 
 
 @contextmanager
@@ -52,7 +55,7 @@ def image_id(kube: Kube, image: str) -> str:
 
 
 def build(kube: Kube, name: str, folder: str) -> None:
-    """Build one image from its Dockerfile; Docker's own cache makes this quick when nothing changed."""
+    """Build one image from its Dockerfile; quick where Docker's own cache has it."""
     log = lab_config.load().state / f"image-{name}.log"
     command = ["docker", "build", "--network", "host", "--build-arg", f"BASE={BASE}"]
     context = cards.build_folder() if name == "hami-probe" else ROOT
@@ -114,8 +117,11 @@ def restart_changed(kube: Kube) -> set[str]:
     }
     for workload, (kind, image) in uses.items():
         mark = hashlib.sha256(image_id(kube, f"{image}:{VERSION}").encode()).hexdigest()[:12]
-        patch = f'{{"spec":{{"template":{{"metadata":{{"annotations":{{"hami.io/image":"{mark}"}}}}}}}}}}'
-        out = kube.kubectl("patch", kind, "-n", "hami-system", workload, "--type=merge", "-p", patch)
+        annotations = {"metadata": {"annotations": {"hami.io/image": mark}}}
+        patch = json.dumps({"spec": {"template": annotations}})
+        out = kube.kubectl(
+            "patch", kind, "-n", "hami-system", workload, "--type=merge", "-p", patch
+        )
         if "no change" not in out:
             changed.add(workload)
     return changed

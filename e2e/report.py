@@ -26,7 +26,9 @@ class Slice:
 def granted(pod: Any) -> list[tuple[Slice, ...]]:
     """The grant of each container, init containers first."""
     text = pod["metadata"].get("annotations", {}).get(GRANT, "")
-    return [tuple(Slice(d.uuid, d.memory_mib, d.cores) for d in slot) for slot in decode_grant(text)]
+    return [
+        tuple(Slice(d.uuid, d.memory_mib, d.cores) for d in slot) for slot in decode_grant(text)
+    ]
 
 
 def reported(log: str) -> tuple[Slice, ...]:

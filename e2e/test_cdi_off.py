@@ -8,15 +8,16 @@ from e2e.pods import container, pod, slice_of
 pytestmark = pytest.mark.cluster
 CONFIG = "/etc/containerd/config.toml"
 NODE = "hami-worker"
+# Puts the setting right below the head of the CRI runtime's section, instead of any other.
+OFF = r"/enable_cdi/d; s/^ *\[plugins\..io\.containerd\.cri\.v1\.runtime.\]$/&\nenable_cdi = false/"
 
 
 @pytest.fixture
 def cdi_off(kube):
-    """containerd of the worker without CDI, and with it again afterwards."""
+    """Containerd of the worker without CDI, and with it again afterwards."""
     section = "[plugins.'io.containerd.cri.v1.runtime']"
     kube.node(NODE, "cp", CONFIG, f"{CONFIG}.kept")
-    off = rf"sed -i '/enable_cdi/d; s/^\( *\)\(.plugins..io.containerd.cri.v1.runtime..\)$/\1\2\n\1  enable_cdi = false/' {CONFIG}"
-    kube.node(NODE, "sh", "-c", off)
+    kube.node(NODE, "sed", "-i", OFF, CONFIG)
     if "enable_cdi = false" not in kube.node(NODE, "cat", CONFIG):
         raise AssertionError(f"no section {section} in the node's {CONFIG}")
     kube.node(NODE, "systemctl", "restart", "containerd")

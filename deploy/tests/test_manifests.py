@@ -34,7 +34,11 @@ def objects(request):
 
 def pod_specs(objects):
     """(name, pod template's spec) of every workload."""
-    return [(o["metadata"]["name"], o["spec"]["template"]["spec"]) for o in objects if "template" in o.get("spec", {})]
+    return [
+        (o["metadata"]["name"], o["spec"]["template"]["spec"])
+        for o in objects
+        if "template" in o.get("spec", {})
+    ]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -77,7 +81,8 @@ def test_our_own_pods_never_go_to_our_webhook(objects):
 def test_the_grant_policy_guards_every_grant_annotation(objects):
     """A key that code writes and the policy does not know could be forged."""
     policy = next(
-        o for o in objects
+        o
+        for o in objects
         if o["kind"] == "ValidatingAdmissionPolicy" and o["metadata"]["name"] == "hami-grants"
     )
     keys = next(v["expression"] for v in policy["spec"]["variables"] if v["name"] == "keys")
@@ -94,8 +99,6 @@ def test_no_role_has_a_wildcard(objects):
 def test_image_pins_are_in_one_place():
     """features/release alone knows versions."""
     found = [
-        path
-        for path in DEPLOY.rglob("*.yaml")
-        if "newTag" in path.read_text(encoding="utf-8")
+        path for path in DEPLOY.rglob("*.yaml") if "newTag" in path.read_text(encoding="utf-8")
     ]
     assert found == [DEPLOY / "features" / "release" / "kustomization.yaml"]
