@@ -132,9 +132,16 @@ class Pod(_Value, frozen=True):
         return self.status.phase in ("Succeeded", "Failed")
 
 
+class NodeInfo(_Value, frozen=True):
+    """What kubelet tells about its node."""
+
+    container_runtime_version: str = ""
+
+
 class NodeStatus(_Value, frozen=True):
     """What of a node's status matters here."""
 
+    node_info: NodeInfo = msgspec.field(default_factory=NodeInfo)
     allocatable: dict[str, str | int | float] = msgspec.field(default_factory=dict)
 
 
