@@ -149,7 +149,7 @@ static int query(unsigned count, const char *fields, const char *format) {
 }
 
 static const char bar[] =
-    "+-----------------------------------------------------------------------------+";
+    "+-----------------------------------------------------------------------------------------+";
 
 static void print_processes(const struct card *c, bool *any) {
     static nvmlProcessInfo_v2_t infos[MOST_PROCESSES];
@@ -159,7 +159,7 @@ static void print_processes(const struct card *c, bool *any) {
     for (unsigned i = 0; i < n; i++) {
         char name[64] = "[Not Found]";
         nvml.process_name(infos[i].pid, name, sizeof name);
-        printf("| %4u %10u    C   %-42.42s %7llu MiB |\n", c->index, infos[i].pid, name,
+        printf("| %4u %10u    C   %-52.52s %8llu MiB  |\n", c->index, infos[i].pid, name,
                (unsigned long long)(infos[i].usedGpuMemory / MIB));
         *any = true;
     }
@@ -171,30 +171,31 @@ static void overview(unsigned count) {
     bool any = false;
     nvml.driver(driver, sizeof driver);
     nvml.cuda(&cuda);
-    printf("%s\n| NVIDIA-SMI %-18s Driver Version: %-14s CUDA Version: %2d.%-4d |\n%s\n", bar,
+    printf("%s\n| NVIDIA-SMI %-24s Driver Version: %-18s CUDA Version: %2d.%-5d|\n%s\n", bar,
            driver, driver, cuda / 1000, cuda % 1000 / 10, bar);
-    printf("| GPU  %-71s|\n|      %-71s|\n%s\n", "Name                                   Bus-Id",
-           "UUID                                        Memory-Usage  GPU-Util", bar);
+    printf("| GPU  %-83s|\n|      %-83s|\n%s\n", "Name                                      Bus-Id",
+           "UUID                                              Memory-Usage           GPU-Util", bar);
     for (unsigned i = 0; i < count; i++) {
         struct card c = read_card(i);
         if (c.rc != NVML_SUCCESS) {
-            printf("| %3u  ERR! %-66.66s|\n%s\n", i, nvml.error(c.rc), bar);
+            printf("| %3u   ERR! %-77.77s|\n%s\n", i, nvml.error(c.rc), bar);
             continue;
         }
-        printf("| %3u  %-38.38s %-32s|\n", i, c.name, c.pci.busId);
-        printf("|      %-40s %7lluMiB /%7lluMiB %5u%%   |\n%s\n", c.uuid,
+        printf("| %3u  %-41.41s %-41s|\n", i, c.name, c.pci.busId);
+        printf("|      %-42s %10lluMiB / %7lluMiB %9u%%  |\n%s\n", c.uuid,
                (unsigned long long)(c.memory.used / MIB),
                (unsigned long long)(c.memory.total / MIB), c.load.gpu, bar);
     }
-    printf("%s\n| Processes:  %-64s|\n| %-76s|\n%s\n", bar, "",
-           " GPU        PID Type   Process name                                 GPU Memory", bar);
+    printf("%s\n| Processes: %-77s|\n| %-88s|\n%s\n", bar, "",
+           " GPU        PID  Type  Process name                                         GPU Memory",
+           bar);
     for (unsigned i = 0; i < count; i++) {
         struct card c = read_card(i);
         if (c.rc == NVML_SUCCESS)
             print_processes(&c, &any);
     }
     if (!any)
-        printf("|  %-75s|\n", "No running processes found");
+        printf("|  %-87s|\n", "No running processes found");
     printf("%s\n", bar);
 }
 

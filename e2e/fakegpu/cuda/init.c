@@ -1,0 +1,145 @@
+/* Start-up: the driver's state, the visible cards, and what a fork leaves behind. */
+#define _GNU_SOURCE
+#include "cuda_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define FIRST_VA 0x300000000000ull /* nothing else of a Linux process lies there */
+#define FIRST_LOW_VA 0x10000000ull
+
+struct process cu_process = {.mutex = PTHREAD_MUTEX_INITIALIZER,
+                             .fg.registry = PTHREAD_MUTEX_INITIALIZER};
+
+static pthread_mutex_t init_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+/* One page that the kernel zeroes in every fork's child, also of a raw clone: one load tells
+ * whether this process has called cuInit. */
+static _Atomic int *initialised;
+
+bool cu_ready(void) {
+    _Atomic int *mark = initialised;
+    return mark != NULL && atomic_load(mark) != 0;
+}
+
+CUresult cu_error(int rc) {
+    switch (rc) {
+    case 0: return CUDA_SUCCESS;
+    case -ENOMEM: return CUDA_ERROR_OUT_OF_MEMORY;
+    default: return CUDA_ERROR_UNKNOWN; /* -EIO: the card is lost */
+    }
+}
+
+static void in_child(void) {
+    pthread_mutex_init(&init_mutex, NULL);
+    pthread_mutex_init(&cu_process.mutex, NULL);
+}
+
+static bool make_mark(void) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    void *map = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return false;
+    madvise(map, page, MADV_WIPEONFORK);
+    pthread_atfork(NULL, NULL, in_child);
+    initialised = map;
+    return true;
+}
+
+/* Finds the card that one entry of CUDA_VISIBLE_DEVICES names: an index, or a UUID's beginning. */
+static int named_card(const char *entry, size_t len, const int *cards, int count) {
+    if (strncasecmp(entry, "GPU-", len < 4 ? len : 4) == 0 && len > 4) {
+        for (int i = 0; i < count; i++)
+            if (strncasecmp(cu_process.fg.st->cards[cards[i]].uuid, entry, len) == 0)
+                return cards[i];
+        return -1;
+    }
+    char *end;
+    long index = strtol(entry, &end, 10);
+    return end == entry + len && index >= 0 && index < count ? cards[index] : -1;
+}
+
+/* Applies CUDA_VISIBLE_DEVICES: what follows the first bad entry is invisible. */
+static int filter(const char *list, int *cards, int count) {
+    int chosen[FG_CARDS], n = 0;
+    while (*list != '\0' && n < FG_CARDS) {
+        size_t len = strcspn(list, ",");
+        int card = len > 0 ? named_card(list, len, cards, count) : -1;
+        for (int i = 0; i < n; i++)
+            if (chosen[i] == card)
+                return 0; /* named twice: the driver shows nothing */
+        if (card < 0)
+            break;
+        chosen[n++] = card;
+        list += len + (list[len] == ',');
+    }
+    memcpy(cards, chosen, sizeof(int) * (size_t)n);
+    return n;
+}
+
+static void reset_process(void) {
+    memset(cu_process.primary, 0, sizeof cu_process.primary);
+    cu_process.allocations = (struct table){0};
+    cu_process.reservations = (struct table){0};
+    cu_process.next_va = FIRST_VA;
+    cu_process.next_low_va = FIRST_LOW_VA;
+    cu_process.epoch++;
+    if (cu_process.attached)
+        fg_forked(&cu_process.fg);
+}
+
+static CUresult start(void) {
+    reset_process();
+    if (!cu_process.attached && fg_attach(&cu_process.fg, &cu_process, true) != 0)
+        return CUDA_ERROR_NO_DEVICE;
+    cu_process.attached = true;
+    int count = fg_visible(&cu_process.fg, cu_process.cards);
+    const char *list = getenv("CUDA_VISIBLE_DEVICES");
+    if (count > 0 && list != NULL)
+        count = filter(list, cu_process.cards, count);
+    if (count <= 0)
+        return CUDA_ERROR_NO_DEVICE;
+    cu_process.count = count;
+    return cu_error(fg_claim(&cu_process.fg));
+}
+
+CUresult cuInit(unsigned flags) {
+    CUresult rc = CUDA_SUCCESS;
+    REQUIRE(flags == 0);
+    pthread_mutex_lock(&init_mutex);
+    if (!cu_ready()) {
+        rc = initialised != NULL || make_mark() ? start() : CUDA_ERROR_OUT_OF_MEMORY;
+        if (rc == CUDA_SUCCESS)
+            atomic_store(initialised, 1);
+    }
+    pthread_mutex_unlock(&init_mutex);
+    return rc;
+}
+
+/* Works before cuInit. */
+CUresult cuDriverGetVersion(int *version) {
+    REQUIRE(version != NULL);
+    *version = 12040;
+    if (cu_ready()) {
+        *version = (int)cu_process.fg.st->cuda_version;
+        return CUDA_SUCCESS;
+    }
+    pthread_mutex_lock(&init_mutex);
+    if (!cu_process.attached && fg_attach(&cu_process.fg, &cu_process, true) == 0)
+        cu_process.attached = true;
+    if (cu_process.attached)
+        *version = (int)cu_process.fg.st->cuda_version;
+    pthread_mutex_unlock(&init_mutex);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuGetExportTable(const void **table, const CUuuid *id) {
+    (void)id;
+    REQUIRE(table != NULL);
+    *table = NULL;
+    return CUDA_ERROR_NOT_FOUND;
+}
