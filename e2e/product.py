@@ -78,13 +78,19 @@ def images() -> None:
         cards.build()
     stamps = lab.state / "loaded"
     stamps.mkdir(exist_ok=True)
+    changed = {}
     for name, folder in IMAGES.items():
         with step(f"image {name}"):
             build(kube, name, folder)
-            found, stamp = image_id(kube, f"{name}:{VERSION}"), stamps / name
-            if not stamp.exists() or stamp.read_text(encoding="utf-8") != found:
-                kube.run(sys.executable, "-m", "e2e.lab", "load", f"{name}:{VERSION}")
-                stamp.write_text(found, encoding="utf-8")
+        found, stamp = image_id(kube, f"{name}:{VERSION}"), stamps / name
+        if not stamp.exists() or stamp.read_text(encoding="utf-8") != found:
+            changed[stamp] = found
+    if changed:
+        # All at once: layers that they share travel once.
+        names = [f"{stamp.name}:{VERSION}" for stamp in changed]
+        kube.run(sys.executable, "-m", "e2e.lab", "load", *names)
+        for stamp, found in changed.items():
+            stamp.write_text(found, encoding="utf-8")
 
 
 def install() -> None:

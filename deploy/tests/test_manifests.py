@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hamikit import names
 from kubernetes_validate import validate
 from ruamel.yaml import YAML
+
+from hamikit import names
 
 DEPLOY = Path(__file__).parents[1]
 OVERLAYS = ("local", "kind")

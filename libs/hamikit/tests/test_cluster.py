@@ -6,6 +6,7 @@ import threading
 
 import kubernetes
 import pytest
+
 from hamikit.cluster import Api, ApiError, Unreachable
 from hamikit.objects import Node
 

@@ -4,6 +4,9 @@ import contextlib
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hamikit.codec import (
     INT32_MAX,
     CodecError,
@@ -17,8 +20,6 @@ from hamikit.codec import (
     go_json,
     split_list,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 words = st.text(st.characters(codec="utf-8", exclude_characters=",:;"), min_size=1, max_size=12)
 int32 = st.integers(0, INT32_MAX)

@@ -1,6 +1,7 @@
 """Behaviour of hamikit.deviceconfig: the operator's file laid over HAMi's defaults."""
 
 import pytest
+
 from hamikit.deviceconfig import ConfigError, load_family, load_section, nvidia_family
 from hamikit.devices import NVIDIA
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from hamikit.gpu import MIB, Card, GpuError, Nvml
 
 

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import structlog.testing
+
 from hamikit.informer import Informer
 from hamikit.objects import Pod
 

@@ -5,10 +5,11 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hamikit.quantity import QuantityError, parse_integer, parse_quantity
 from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.utils.quantity import parse_quantity as official
+
+from hamikit.quantity import QuantityError, parse_integer, parse_quantity
 
 SUFFIXES = ("", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 

@@ -9,6 +9,9 @@ import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hamikit import region, region_layout
 from hamikit.region import (
     CONTROL_SIZE,
@@ -29,8 +32,6 @@ from hamikit.region import (
     read_usage,
     write_control,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 HEADER = Path(__file__).parents[3] / "components/hami-core/include"
 MIB = 1024 * 1024

@@ -6,8 +6,9 @@ import urllib.request
 
 import falcon.testing
 import pytest
-from hamikit.service import Lifecycle, serve, status_app
 from prometheus_client import CollectorRegistry, Counter
+
+from hamikit.service import Lifecycle, serve, status_app
 
 
 def client(lifecycle, registry=None):

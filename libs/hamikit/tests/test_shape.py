@@ -3,6 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hamikit.devices import NVIDIA
 from hamikit.objects import Container, Metadata, Pod, PodSpec, Resources
 from hamikit.shape import (
@@ -14,8 +17,6 @@ from hamikit.shape import (
     selectors_of,
     shape_of,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 GPU, MEM, PERCENT, CORES = (
     NVIDIA.count,
