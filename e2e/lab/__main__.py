@@ -14,7 +14,7 @@ from e2e.lab.lab import Lab
 
 VERBS = {
     "up": "bring the cluster up; build what is missing",
-    "down": "remove the cluster and everything else that `up` made, except the cache of built parts",
+    "down": "remove all that `up` made, except the cache of built parts",
     "status": "say what is there; the exit status is 0 where the cluster is up",
     "load": "copy images from Docker into every node",
     "build-base": "put the base of our images (ARG BASE) into Docker",

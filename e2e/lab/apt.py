@@ -7,7 +7,15 @@ from e2e.lab.errors import LabError
 from e2e.lab.programs import Programs, ask
 
 ENGINE = ("docker.io", "iptables", "iproute2", "util-linux")
-BUILD = ("debootstrap", "gcc", "libc6-dev", "libseccomp-dev", "pkg-config", "tar", "ca-certificates")
+BUILD = (
+    "debootstrap",
+    "gcc",
+    "libc6-dev",
+    "libseccomp-dev",
+    "pkg-config",
+    "tar",
+    "ca-certificates",
+)
 
 
 def installed(listing: str) -> set[str]:

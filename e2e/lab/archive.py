@@ -24,7 +24,9 @@ class Image:
     config: Mapping[str, object] = field(default_factory=dict)
 
 
-def _entry(name: str, *, kind: bytes = tarfile.REGTYPE, size: int = 0, mode: int = 0o755) -> tarfile.TarInfo:
+def _entry(
+    name: str, *, kind: bytes = tarfile.REGTYPE, size: int = 0, mode: int = 0o755
+) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name.lstrip("/"))
     entry.type, entry.size, entry.mode = kind, size, mode
     return entry

@@ -130,5 +130,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
-            raise LabError(f"another run of the lab holds {path}: wait for it or end it.") from error
+            raise LabError(
+                f"another run of the lab holds {path}: wait for it or end it."
+            ) from error
         yield

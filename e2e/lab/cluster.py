@@ -1,6 +1,7 @@
 """The kind cluster: created when it is not there as wanted, repaired where it lost something."""
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ DEVICES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", *(f"nvidia{n}" for n i
 
 
 def render(template: str, config: Config) -> str:
-    """kind's configuration of the cluster."""
+    """Kind's configuration of the cluster."""
     return Template(template).substitute(nodes=config.state / "nodes", cluster=config.cluster)
 
 
@@ -30,17 +31,19 @@ class Cluster:
         config: its names and folders.
         engine: the Docker it runs on.
         image: the node image.
+        made_from: what decides the image: a part's key or a pulled name.
         programs: runs kind, kubectl and docker.
     """
 
     config: Config
     engine: Engine
     image: str
+    made_from: str
     programs: Programs
 
     @property
     def _marker(self) -> Path:
-        return self.config.state / "cluster.id"
+        return self.config.state / "cluster.json"
 
     @property
     def env(self) -> dict[str, str]:
@@ -50,19 +53,25 @@ class Cluster:
         template = self.config.checkout / "e2e" / "kind" / "cluster.yaml"
         return render(template.read_text(), self.config)
 
-    def identity(self) -> str:
-        """Changes when the node image or the configuration does."""
-        image = self.engine.ask("image", "inspect", "-f", "{{.Id}}", self.image) or ""
-        return hashlib.sha256((image + self._rendered()).encode()).hexdigest()
+    def differs(self) -> bool:
+        """Whether a cluster created now would not be like the one that is there."""
+        made: object = json.loads(self._marker.read_text())
+        return made != self._identity()
+
+    def _identity(self) -> dict[str, str]:
+        configuration = hashlib.sha256(self._rendered().encode()).hexdigest()
+        return {"image": self.made_from, "configuration": configuration}
 
     def is_up(self) -> bool:
-        """Whether the cluster is complete, of this identity, and its API server ready."""
-        if not self._marker.exists() or self._marker.read_text() != self.identity():
+        """Whether the cluster was created to its end, its nodes run, its API server is ready."""
+        if not self._marker.exists():
             return False
         running = set((self.engine.ask("ps", "--format", "{{.Names}}") or "").split())
         if not running.issuperset(self.config.nodes):
             return False
-        return ask(str(self.config.bin / "kubectl"), "get", "--raw", "/readyz", env=self.env) == "ok"
+        return (
+            ask(str(self.config.bin / "kubectl"), "get", "--raw", "/readyz", env=self.env) == "ok"
+        )
 
     def create(self) -> None:
         """Creates the cluster anew; the marker is written last, so half a cluster is none."""
@@ -72,12 +81,14 @@ class Cluster:
                 (self.config.state / "nodes" / node / folder).mkdir(parents=True, exist_ok=True)
         file = self.config.state / "cluster.yaml"
         file.write_text(self._rendered())
-        self._kind("create", "cluster", "--config", str(file), "--image", self.image, "--wait", "180s")
+        self._kind(
+            "create", "cluster", "--config", str(file), "--image", self.image, "--wait", "180s"
+        )
         # Both nodes are GPU nodes.
         taint = "node-role.kubernetes.io/control-plane-"
         self.kubectl("taint", "nodes", self.config.nodes[0], taint)
         self.kubectl("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=120s")
-        self._marker.write_text(self.identity())
+        self._marker.write_text(json.dumps(self._identity()))
 
     def delete(self) -> None:
         self._marker.unlink(missing_ok=True)

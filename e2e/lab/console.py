@@ -24,9 +24,7 @@ def tail(log: Path, lines: int = TAIL_LINES) -> str:
 class Console:
     """Prints the steps of a run; silent steps take no line until they end."""
 
-    def __init__(
-        self, out: TextIO = sys.stdout, now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, out: TextIO = sys.stdout, now: Callable[[], float] = time.monotonic) -> None:
         self._out = out
         self._now = now
 

@@ -18,6 +18,8 @@ TOOLS = (
     *("/usr/sbin/conntrack", "/usr/bin/kmod", "/usr/sbin/modprobe", "/usr/bin/ip"),
     *(f"/usr/bin/{name}" for name in ("bash", "sh", "cat", "ls", "grep", "sleep", "uname")),
 )
+RECIPE = "1"
+"""To be changed when this module makes other images from the same inputs."""
 XTABLES = "usr/lib/x86_64-linux-gnu/xtables"
 ACCOUNTS = {
     "etc/passwd": "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532::/:/sbin/nologin\n",
@@ -46,10 +48,9 @@ def control_plane(release: Release, parts: GoParts, tree: Part) -> Part:
     """One archive with every image that the nodes have from the start."""
     needs = (parts.kubernetes, parts.etcd, parts.coredns, parts.small, tree)
     names = (release.kube, release.etcd, release.coredns, release.pause)
-    recipe = (Path(__file__), Path(write_layer.__code__.co_filename))
     return Part(
         "control plane images",
-        (*names, *recipe),
+        (*names, *TOOLS, *ACCOUNTS.values(), RECIPE),
         lambda work: _build(work, release, parts, tree),
         needs=needs,
     )
@@ -82,7 +83,9 @@ def _build(work: Work, release: Release, parts: GoParts, tree: Part) -> None:
             (base, layer(parts.coredns, "coredns", "coredns")),
             {**PATH, **coredns},
         ),
-        Image((f"{NAMES}/pause:{release.pause}",), (layer(kube, "pause", "pause"),), {**PATH, **pause}),
+        Image(
+            (f"{NAMES}/pause:{release.pause}",), (layer(kube, "pause", "pause"),), {**PATH, **pause}
+        ),
         Image((PODNET,), (tools, layer(parts.small, "podnet")), {**PATH, **podnet}),
     ]
     write_archive(work.out / "images.tar", images)

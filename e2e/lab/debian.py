@@ -31,11 +31,16 @@ def tree(name: str, packages: Path) -> Part:
         target = work.out / "tree"
         target.mkdir()
         leave_out = " ".join(f"'--exclude={pattern}'" for pattern in NOT_NEEDED)
-        work.run("sh", "-ec", f'tar -C "$1" {leave_out} -c . | tar -C "$2" -x', "sh", str(full), str(target))
+        work.run(
+            "sh",
+            "-ec",
+            f'tar -C "$1" {leave_out} -c . | tar -C "$2" -x',
+            "sh",
+            str(full),
+            str(target),
+        )
 
-    return Part(
-        name, (packages, *NOT_NEEDED), build, waits_for="debootstrap, about a minute"
-    )
+    return Part(name, (packages, *NOT_NEEDED), build, waits_for="debootstrap, about a minute")
 
 
 def pack(work: Work, source: Path, tag: str, config: Mapping[str, object]) -> None:
@@ -71,10 +76,12 @@ def base_image(config: Config) -> Part:
 
 
 def node_tree(config: Config) -> Part:
+    """The Debian that a node is made of."""
     return tree("Debian tree of a node", config.recipes / "node-packages.txt")
 
 
 def node_tag(config: Config) -> str:
+    """The name of the node image that is built here."""
     return f"hami.io/lab/node:v{config.release.kube}"
 
 
@@ -95,7 +102,9 @@ def node_image(config: Config, parts: GoParts, images: Part) -> Part:
             for program in sorted(work.path(part).iterdir()):
                 place = PLACES.get(program.name)
                 if place:
-                    work.run("install", "-D", "-m755", str(program), f"{root}/{place}/{program.name}")
+                    work.run(
+                        "install", "-D", "-m755", str(program), f"{root}/{place}/{program.name}"
+                    )
         text = Template(toml.read_text()).substitute(pause=config.release.pause)
         (root / "etc/containerd/config.toml").write_text(text)
         (root / "kind/version").write_text(f"v{config.release.kube}")
@@ -123,7 +132,10 @@ PLACES = {
     "runc": "usr/local/sbin",
 }
 NODE_CONFIG: Mapping[str, object] = {
-    "Env": ["container=docker", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+    "Env": [
+        "container=docker",
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ],
     "Entrypoint": ["/usr/local/bin/entrypoint", "/sbin/init"],
     # systemd halts on this one; without it `docker stop` takes 11 s
     "StopSignal": "SIGRTMIN+3",

@@ -47,6 +47,7 @@ class Engine:
 
 
 def own_engine(state: Path) -> Engine:
+    """Ours, whether it runs or not."""
     return Engine(f"unix://{state}/docker.sock")
 
 
@@ -93,7 +94,9 @@ exec docker-init -- dockerd --config-file "$1"
 """
 
 
-def start(config: Config, wrapper: Path | None, now: Callable[[], float] = time.monotonic) -> Engine:
+def start(
+    config: Config, wrapper: Path | None, now: Callable[[], float] = time.monotonic
+) -> Engine:
     """Starts our daemon and waits until it answers."""
     host.remember(host.record(config.state))
     log = config.state / "logs" / "dockerd.log"
@@ -128,4 +131,3 @@ def ensure_network(config: Config, engine: Engine, programs: Programs) -> None:
         programs.run("docker", "network", "create", "-d", "bridge", "-o", name, NETWORK)
     subnet = engine.ask("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", NETWORK)
     host.open_firewall(config.cluster, (subnet or "").strip(), programs)
-

@@ -179,7 +179,9 @@ def go_parts(config: Config, go: Go) -> GoParts:
         containerd=Recipe(
             "containerd",
             modules / "containerd",
-            tuple(f"{containerd}/cmd/{c}" for c in ("containerd", "containerd-shim-runc-v2", "ctr")),
+            tuple(
+                f"{containerd}/cmd/{c}" for c in ("containerd", "containerd-shim-runc-v2", "ctr")
+            ),
             flags=(
                 *("-tags", "no_btrfs no_devmapper no_zfs no_aufs"),
                 *_stamp((f"{containerd}/version.Version", f"v{containerd_version}")),

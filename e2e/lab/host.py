@@ -17,21 +17,30 @@ from e2e.lab.programs import Programs, ask
 # Folders that kind, Docker and mount make on the machine, inner ones first; they stay empty.
 FOLDERS = tuple(
     Path(name)
-    for name in ("/lib/modules", "/run/containerd", "/run/docker/plugins", "/run/docker", "/run/mount")
+    for name in (
+        "/lib/modules",
+        "/run/containerd",
+        "/run/docker/plugins",
+        "/run/docker",
+        "/run/mount",
+    )
 )
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def bridge(cluster: str) -> str:
+    """The network device that the nodes hang on."""
     return f"lab-{cluster}"
 
 
 def comment(cluster: str) -> str:
+    """The comment on every firewall rule of ours."""
     return f"hami-lab:{cluster}"
 
 
 def cgroup(cluster: str) -> str:
+    """The cgroup above all nodes."""
     return f"hami-lab-{cluster}"
 
 
@@ -70,7 +79,7 @@ def open_firewall(cluster: str, subnet: str, programs: Programs) -> None:
 
 
 def deletions(saved: str, mark: str) -> list[list[str]]:
-    """iptables arguments that delete every rule with our comment from an `iptables-save`."""
+    """Arguments of iptables that delete the rules with our comment in an `iptables-save`."""
     found, table = [], ""
     for line in saved.splitlines():
         if line.startswith("*"):
@@ -100,11 +109,18 @@ def drop_links(cluster: str, programs: Programs) -> None:
 
 
 def drop_cgroups(
-    cluster: str, root: Path = CGROUPS, patience_s: float = 10, now: Callable[[], float] = time.monotonic
+    cluster: str,
+    root: Path = CGROUPS,
+    patience_s: float = 10,
+    now: Callable[[], float] = time.monotonic,
 ) -> None:
     """Removes our cgroup from every hierarchy, once the kernel has let its processes go."""
     deadline = now() + patience_s
-    tops = [path for path in (root / cgroup(cluster), *root.glob(f"*/{cgroup(cluster)}")) if path.is_dir()]
+    tops = [
+        path
+        for path in (root / cgroup(cluster), *root.glob(f"*/{cgroup(cluster)}"))
+        if path.is_dir()
+    ]
     for top in tops:
         while top.exists():
             for folder, _, _ in os.walk(top, topdown=False):

@@ -44,34 +44,47 @@ class Lab:
         return None
 
     def cluster(self, docker: Engine) -> Cluster:
-        image = self._noted("image") or ""
-        return Cluster(self.config, docker, image, self.programs("cluster", docker.env))
+        """The cluster on this Docker, there or not."""
+        image, made_from = self._noted("image") or "", self._noted("made-from") or ""
+        return Cluster(self.config, docker, image, made_from, self.programs("cluster", docker.env))
 
     def up(self) -> None:
-        """Brings the cluster up; does nothing where it is up as wanted."""
-        self.config.state.mkdir(parents=True, exist_ok=True)
-        self._install()
+        """Brings the cluster up; leaves one that is up as it is, even if a new one would differ."""
+        docker = self.engine()
+        if docker and self.cluster(docker).is_up():
+            self._compare(self.cluster(docker))
+        else:
+            self.config.state.mkdir(parents=True, exist_ok=True)
+            docker = self._create()
+        self.cluster(docker).ensure_devices()
+        self.console.say(f"cluster {self.config.cluster} is up: {self.config.kubeconfig}")
+
+    def _compare(self, cluster: Cluster) -> None:
+        part = self._node_part(gobuild.go_parts(self.config, gobuild.find_go()))
+        known = (part.key if part else "", self.config.release.node_image)
+        if cluster.made_from not in known or cluster.differs():
+            self.console.say(
+                f"  note  cluster {self.config.cluster} was made from {cluster.made_from}; "
+                f"`make down up` makes one of Kubernetes {self.config.release.minor} as this "
+                "checkout has it"
+            )
+
+    def _create(self) -> Engine:
         go = gobuild.find_go()
+        self._install(() if self.engine() else apt.ENGINE)
+        self._install(("python3-pip",) if gobuild.needs_pip(go) else ())
         parts = gobuild.go_parts(self.config, go)
         tools = {"kind": self.cache.get(parts.kind) / "kind"}
         tools["kubectl"] = self.cache.get(parts.kubectl) / "kubectl"
         link_programs(self.config.bin, tools)
         docker = self._engine(parts)
         self._node_image(docker, parts)
-        cluster = self.cluster(docker)
-        if not cluster.is_up():
-            with self.console.step("cluster", "about half a minute"):
-                engine.ensure_network(self.config, docker, self.programs("cluster", docker.env))
-                cluster.create()
-        cluster.ensure_devices()
-        self.console.say(f"cluster {self.config.cluster} is up: {self.config.kubeconfig}")
+        with self.console.step("cluster", "about half a minute"):
+            engine.ensure_network(self.config, docker, self.programs("cluster", docker.env))
+            self.cluster(docker).create()
+        return docker
 
-    def _install(self) -> None:
-        # Where a Docker answers and everything is built, nothing is installed.
-        go = gobuild.find_go()
-        wanted = () if self.engine() else apt.ENGINE
-        wanted += apt.BUILD if shutil.which("dpkg-query") else ()
-        wanted += ("python3-pip",) if gobuild.needs_pip(go) else ()
+    def _install(self, wanted: tuple[str, ...]) -> None:
         names = apt.missing(wanted) if wanted else ()
         if names:
             with self.console.step("Debian packages", ", ".join(names)):
@@ -94,19 +107,21 @@ class Lab:
     def _node_image(self, docker: Engine, parts: gobuild.GoParts) -> None:
         """Sees to it that the engine has the node image, pulled or built."""
         part = self._node_part(parts)
-        wanted = (part.key if part else "", self.config.release.node_image)
-        if self._noted("image-source") in wanted and docker.has_image(self._noted("image") or "-"):
+        pulled = self.config.release.node_image
+        if self._noted("made-from") in (part.key if part else "", pulled) and docker.has_image(
+            self._noted("image") or "-"
+        ):
             return
         if not (part and self.cache.has(part)) and self._pull(docker):
             return
         if part is None:
             raise LabError(
-                f"Kubernetes {self.config.release.minor} comes only as {wanted[1]}, and Docker "
+                f"Kubernetes {self.config.release.minor} comes only as {pulled}, and Docker "
                 "cannot reach its registry: start 1.34 (KUBE=1.34), which is built here."
             )
-        self._check_disk()
+        self._prepare(part)
         self._load(docker, part, debian.node_tag(self.config))
-        self._note("image-source", part.key)
+        self._note("made-from", part.key)
 
     def _node_part(self, parts: gobuild.GoParts) -> Part | None:
         release = self.config.release
@@ -122,7 +137,7 @@ class Lab:
         with self.console.step("node image", f"pulling {name}"):
             self.programs("pull", docker.env).run("docker", "pull", name)
         self._note("image", name)
-        self._note("image-source", name)
+        self._note("made-from", name)
         return True
 
     def _load(self, docker: Engine, part: Part, tag: str) -> None:
@@ -131,7 +146,10 @@ class Lab:
             self.programs("load", docker.env).run("docker", "load", "-i", str(archive))
         self._note("image", tag)
 
-    def _check_disk(self) -> None:
+    def _prepare(self, part: Part) -> None:
+        """Sees to it that an image can be built, where it has to be."""
+        if not self.cache.has(part):
+            self._install(apt.BUILD)
         free_gib = shutil.disk_usage(self.config.state).free >> 30
         if free_gib < HEADROOM_GIB:
             raise LabError(
@@ -185,6 +203,7 @@ class Lab:
             self.console.say(f"base image: {PUBLIC_BASE}, from the registry")
             return
         part = debian.base_image(self.config)
+        self._prepare(part)
         if self._noted("base") != part.key or not docker.has_image(debian.BASE_TAG):
             archive = self.cache.get(part) / "image.tar"
             with self.console.step("base image into Docker"):
@@ -194,7 +213,7 @@ class Lab:
 
     def base(self) -> str:
         """The image to build ours from: ARG BASE."""
-        pulled = self._noted("image-source") == self.config.release.node_image
+        pulled = self._noted("made-from") == self.config.release.node_image
         return PUBLIC_BASE if pulled else debian.BASE_TAG
 
     def status(self) -> bool:
@@ -233,4 +252,3 @@ class Lab:
 
     def _note(self, name: str, value: str) -> None:
         (self.config.state / f"{name}.note").write_text(value)
-

@@ -46,7 +46,9 @@ def end_all(
     ended = 0
     while pids := list(owned(owner, proc)):
         if now() > deadline:
-            raise LabError(f"these processes of {owner} do not end: {pids}; look at /proc/PID/stack")
+            raise LabError(
+                f"these processes of {owner} do not end: {pids}; look at /proc/PID/stack"
+            )
         ended += sum(_end(pid, owner, proc, deadline - now()) for pid in pids)
     return ended
 

@@ -35,7 +35,9 @@ class Programs:
     env: Mapping[str, str] = field(default_factory=dict)
     contained: bool = field(default_factory=lambda: os.geteuid() == 0)
 
-    def run(self, *argv: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+    def run(
+        self, *argv: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
         """Runs one program to its end, its output going to the log.
 
         Raises:
