@@ -5,10 +5,16 @@ from collections import deque
 
 import msgspec
 from extender_kit import make_pod
+
+from hami_extender.binding import Binder
+from hami_extender.flights import Flights
+from hami_extender.snapshot import Snapshot
 from hami_extender.usage import NOTHING, footprint, roles_of
+from hami_extender.wire import BindArgs
 from hamikit import names
 from hamikit.cluster import ApiError, Unreachable
 from hamikit.codec import decode_grant
+from hamikit.devices import NVIDIA
 from hamikit.informer import Change
 from hamikit.objects import Pod
 
@@ -50,6 +56,7 @@ class FakeCluster:
 
     def request(self, method, path, *, query=None, body=None, timeout=None):
         """Take a Binding."""
+        assert path.endswith("/binding")
         assert (method, query) == ("POST", {"timeout": "3s"})
         assert timeout > 3
         if self.during is not None:
@@ -146,7 +153,7 @@ class FakeCluster:
             self.deliver(snapshot)
 
     def relist(self, snapshot):
-        """A gap: events are lost and the difference of a fresh list is told, as the informer does."""
+        """A gap: events are lost; the difference to a fresh list is told, as the informer does."""
         self.events.clear()
         fresh = {pod.metadata.uid: pod for pod in self.pods.values()}
         for uid in self.known.keys() - fresh.keys():
@@ -168,3 +175,58 @@ class FakeCluster:
                 key = pod.spec.node_name, uuid
                 total[key] = total.get(key, NOTHING) + share
         return total
+
+
+class Tally:
+    """Counts what the binder reports."""
+
+    def __init__(self):
+        self.refused = self.conflicts = self.unknown = 0
+
+    def bind_refused(self):
+        self.refused += 1
+
+    def bind_conflict(self):
+        self.conflicts += 1
+
+    def bind_unknown(self):
+        self.unknown += 1
+
+
+class BindWorld:
+    """A fake cluster, a snapshot that watches it, and a binder; time moves when somebody sleeps."""
+
+    def __init__(self, *nodes):
+        self.time = 0.0
+        self.cluster, self.tally = FakeCluster(), Tally()
+        self.snapshot = Snapshot(NVIDIA, now=lambda: self.time)
+        for node in nodes:
+            self.snapshot.on_node(Change(None, node))
+        self.flights = Flights(
+            self.snapshot, self.cluster, now=lambda: self.time, sleep=self.sleep
+        )
+        self.binder = Binder(
+            self.snapshot,
+            self.cluster,
+            self.flights,
+            ready=lambda: True,
+            gpu_policy="spread",
+            tally=self.tally,
+            clock=lambda: 1787293239.9,
+        )
+
+    def sleep(self, seconds):
+        """Let time pass; the server finishes late writes within its time limit."""
+        self.time += seconds
+        if seconds and self.cluster.late:
+            self.cluster.tick()
+
+    def bind(self, pod, node="n"):
+        """What kube-scheduler asks; the error text."""
+        meta = pod.metadata
+        return self.binder.bind(BindArgs(meta.name, meta.namespace, meta.uid, node))
+
+    def kind(self, pod):
+        """How sure the pod's holding is."""
+        held = self.snapshot.ledger.holdings.get(pod.metadata.uid)
+        return held.kind if held else None

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+
 from hamikit import names
 from hamikit.codec import RegisteredDevice, encode_register
 from hamikit.objects import Node, Pod

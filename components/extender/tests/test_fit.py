@@ -3,12 +3,13 @@
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hami_extender.fit import Cards, Misfit, Wish, charge, fit_container
 from hami_extender.inventory import Card
 from hami_extender.usage import NOTHING, Share
 from hamikit.shape import ContainerRequest, Selectors
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def card(uuid, index=0, **changes):

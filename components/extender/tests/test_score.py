@@ -1,14 +1,15 @@
 """Orders and figures as HAMi v2.10 has them."""
 
 import pytest
-from hami_extender.inventory import Card
-from hami_extender.score import best_nodes, card_score, node_score, priorities, sort_key
-from hami_extender.usage import NOTHING, Share
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hami_extender.inventory import Card
+from hami_extender.score import best_nodes, card_score, node_score, priorities, sort_key
+from hami_extender.usage import NOTHING, Share
 
-def card(uuid="a", index=0, slots=10, memory_mib=8000, cores=100, numa=0):
+
+def card(uuid="a", index=0, *, slots=10, memory_mib=8000, cores=100, numa=0):
     """A card."""
     return Card(uuid, index, slots, memory_mib, cores, "NVIDIA", numa, "hami-core", True)
 

@@ -6,12 +6,6 @@ import time
 from importlib.metadata import version
 
 import structlog
-from hamikit import logs, names
-from hamikit.cluster import Api
-from hamikit.deviceconfig import ConfigError, load_family
-from hamikit.informer import Informer
-from hamikit.objects import Node, Pod
-from hamikit.service import Lifecycle, serve, status_app
 from prometheus_client import CollectorRegistry
 
 from hami_extender.app import create_app
@@ -24,6 +18,12 @@ from hami_extender.metrics import ClusterCollector, VerbMetrics
 from hami_extender.placement import Question, Refusal
 from hami_extender.selection import Policies, Selector
 from hami_extender.snapshot import Snapshot
+from hamikit import logs, names
+from hamikit.cluster import Api
+from hamikit.deviceconfig import ConfigError, load_family
+from hamikit.informer import Informer
+from hamikit.objects import Node, Pod
+from hamikit.service import Lifecycle, serve, status_app
 
 log = structlog.get_logger()
 

@@ -5,11 +5,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import structlog
-from hamikit import names
-from hamikit.cluster import ApiError, Unreachable
-from hamikit.codec import Slots, encode_grant
-from hamikit.objects import Pod
-from hamikit.shape import PodShape, RequestError, shape_of
 
 from hami_extender.flights import WRITE_S, Flight, Flights, Outcome, ReadApi, Refused, pod_path
 from hami_extender.placement import Placement, Refusal, Verdict, place
@@ -17,6 +12,11 @@ from hami_extender.selection import IN_FLIGHT, NO_LABEL, STARTING
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import Holding, Kind
 from hami_extender.wire import BindArgs
+from hamikit import names
+from hamikit.cluster import ApiError, Unreachable
+from hamikit.codec import Slots, encode_grant
+from hamikit.objects import Pod
+from hamikit.shape import PodShape, RequestError, shape_of
 
 log = structlog.get_logger()
 

@@ -4,9 +4,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hamikit import names
-
 from hami_extender.score import BINPACK, SPREAD
+from hamikit import names
 
 DEFAULT_BIND = f"127.0.0.1:{names.PORT_EXTENDER}"
 DEFAULT_STATUS = f"0.0.0.0:{names.PORT_EXTENDER_METRICS}"

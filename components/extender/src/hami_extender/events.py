@@ -5,6 +5,7 @@ import threading
 from typing import Any, Protocol
 
 import structlog
+
 from hamikit.cluster import ApiError, Unreachable
 
 log = structlog.get_logger()

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from hamikit.objects import Pod
-from hamikit.shape import ContainerRequest
-
 from hami_extender.inventory import Card, NodeFacts
 from hami_extender.placement import Question, Refusal
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import NOTHING, NodeState, Share
+from hamikit.objects import Pod
+from hamikit.shape import ContainerRequest
 
 REASON = "FilteringFailed"
 TOP_NODES = 3

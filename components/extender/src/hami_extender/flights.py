@@ -8,12 +8,12 @@ from typing import Protocol
 
 import msgspec
 import structlog
-from hamikit.cluster import ApiError, Unreachable
-from hamikit.objects import Pod
 
 from hami_extender.selection import IN_FLIGHT
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import Kind
+from hamikit.cluster import ApiError, Unreachable
+from hamikit.objects import Pod
 
 log = structlog.get_logger()
 

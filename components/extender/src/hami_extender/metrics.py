@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Iterator
 
-from hamikit.objects import Pod
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
@@ -11,6 +10,7 @@ from hami_extender.inventory import Card
 from hami_extender.placement import Question, Refusal
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import NOTHING, Holding, Kind, Share
+from hamikit.objects import Pod
 
 MIB = 2**20
 ZONE = "vGPU"

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from hamikit import names
-from hamikit.codec import GrantedDevice, Slots
-from hamikit.shape import ContainerRequest, PodShape, Role
-
 from hami_extender.fit import Cards, Misfit, Wish, charge, fit_container
 from hami_extender.inventory import NodeFacts
 from hami_extender.score import node_score
 from hami_extender.usage import NOTHING, NodeState, device_ids
+from hamikit import names
+from hamikit.codec import GrantedDevice, Slots
+from hamikit.shape import ContainerRequest, PodShape, Role
 
 UNREGISTERED = "node unregistered"
 REGISTER_UNREADABLE = "NodeRegisterUnreadable"

@@ -4,15 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hamikit import names
-from hamikit.objects import Pod
-from hamikit.shape import PodShape, RequestError, shape_of
-
 from hami_extender import score
 from hami_extender.placement import Placement, Question, Refusal, Verdict
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import Kind
 from hami_extender.wire import FilterArgs, FilterResult
+from hamikit import names
+from hamikit.objects import Pod
+from hamikit.shape import PodShape, RequestError, shape_of
 
 STARTING = "starting, first list not complete"
 OTHERS_HAVE_ROOM = "other nodes have room, retrying"

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
 
+from hami_extender.inventory import NodeFacts
 from hamikit.codec import GrantedDevice, Slots
 from hamikit.objects import Pod
 from hamikit.shape import Role
-
-from hami_extender.inventory import NodeFacts
 
 
 @dataclass(frozen=True, slots=True)

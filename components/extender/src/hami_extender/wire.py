@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+
 from hamikit.objects import Pod
 
 _PARTS = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -1,0 +1,166 @@
+"""Never over-commit: any order of binds, events, gaps, lost answers, ends and restarts."""
+
+from extender_cluster import LATE, LOST_AFTER, LOST_BEFORE, OK, BindWorld
+from extender_kit import container, device, make_node
+from hami_extender.usage import NOTHING, Kind
+from hamikit.cluster import ApiError
+from hamikit.informer import Change
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+NODES = {
+    "n1": (device("a", devmem=4000, count=3), device("b", 1, devmem=3000)),
+    "n2": (device("c", devmem=3000, devcore=200),),
+}
+ASKS = st.fixed_dictionaries(
+    {"gpu": st.just(1), "mem": st.sampled_from([500, 1000, 2000, 3000])},
+    optional={"cores": st.sampled_from([0, 30, 60, 100])},
+)
+FAULTS = st.sampled_from(
+    [
+        OK,
+        LOST_AFTER,
+        LOST_BEFORE,
+        LATE,
+        ApiError(409, "Conflict", ""),
+        ApiError(403, "Forbidden", ""),
+        ApiError(504, "Timeout", ""),
+    ]
+)
+
+
+class Binding(RuleBasedStateMachine):
+    """A cluster, its extender, and everything that can happen to both."""
+
+    @initialize()
+    def start(self):
+        self.number = 0
+        self.nodes = [make_node(name, *cards) for name, cards in NODES.items()]
+        self.world = BindWorld(*self.nodes)
+        self.cluster = self.world.cluster
+
+    @rule(asks=st.lists(ASKS, min_size=1, max_size=2), init=st.lists(ASKS, max_size=1))
+    def create(self, asks, init):
+        self.number += 1
+        self.cluster.add(
+            f"p{self.number}",
+            *(container(f"c{i}", **ask) for i, ask in enumerate(asks)),
+            init=tuple(container(f"i{i}", **ask) for i, ask in enumerate(init)),
+        )
+
+    def pick(self, data, name):
+        return self.cluster.pods[data.draw(st.sampled_from(sorted(self.cluster.pods)), name)]
+
+    @precondition(lambda self: self.cluster.pods)
+    @rule(data=st.data(), node=st.sampled_from(sorted(NODES)), fault=FAULTS)
+    def bind(self, data, node, fault):
+        self.cluster.faults.append(fault)
+        self.world.bind(self.pick(data, "pod"), node)
+        self.cluster.faults.clear()
+
+    @precondition(lambda self: len(self.cluster.pods) > 1)
+    @rule(data=st.data(), nodes=st.tuples(*[st.sampled_from(sorted(NODES))] * 2), fault=FAULTS)
+    def bind_during_a_bind(self, data, nodes, fault):
+        first, second = self.pick(data, "first"), self.pick(data, "second")
+
+        def inner():
+            self.cluster.faults.append(fault)
+            self.world.bind(second, nodes[1])
+            self.cluster.faults.clear()
+
+        self.cluster.during = inner
+        self.world.bind(first, nodes[0])
+        self.cluster.during = None
+
+    @precondition(lambda self: self.cluster.pods)
+    @rule(data=st.data(), node=st.sampled_from(sorted(NODES)))
+    def nobody_answers(self, data, node):
+        """The answer is lost and so are all reads for a while."""
+        self.cluster.faults.append(LOST_AFTER)
+        self.cluster.unreadable = 10**6
+        self.world.bind(self.pick(data, "pod"), node)
+        self.cluster.unreadable = 0
+        self.cluster.faults.clear()
+
+    @rule(times=st.integers(1, 2))
+    def watch(self, times):
+        self.cluster.deliver(self.world.snapshot, times=times)
+
+    @rule()
+    def watch_catches_up(self):
+        self.cluster.deliver_all(self.world.snapshot)
+
+    @rule()
+    def watch_gap(self):
+        self.cluster.relist(self.world.snapshot)
+
+    @rule(seconds=st.sampled_from([0.5, 5.0, 40.0]))
+    def time_passes(self, seconds):
+        self.world.time += seconds
+        self.world.flights.settle()
+
+    @precondition(lambda self: self.cluster.pods)
+    @rule(data=st.data())
+    def finish(self, data):
+        self.cluster.finish(self.pick(data, "pod").metadata.name)
+
+    @precondition(lambda self: self.cluster.pods)
+    @rule(data=st.data())
+    def delete(self, data):
+        self.cluster.delete(self.pick(data, "pod").metadata.name)
+
+    @rule()
+    def restart(self):
+        """The extender is killed and starts anew, once its last writes have ended."""
+        self.cluster.tick()
+        fresh = BindWorld(*self.nodes)
+        fresh.time = self.world.time
+        fresh.cluster = fresh.binder._api = fresh.flights._api = self.cluster
+        self.cluster.known = {}
+        self.cluster.relist(fresh.snapshot)
+        self.world = fresh
+
+    @rule(name=st.sampled_from(sorted(NODES)))
+    def node_flaps(self, name):
+        node = next(node for node in self.nodes if node.metadata.name == name)
+        self.world.snapshot.on_node(Change(node, None))
+        self.world.snapshot.on_node(Change(None, node))
+
+    @invariant()
+    def no_card_is_over_committed(self):
+        if not hasattr(self, "cluster"):
+            return
+        taken = self.cluster.taken()
+        for name, cards in NODES.items():
+            for card in cards:
+                used = taken.get((name, card.id), NOTHING)
+                assert used.slots <= card.count
+                assert used.memory_mib <= card.devmem
+                assert used.cores <= card.devcore
+                assert not used.exclusive or used.slots == 1
+
+    def teardown(self):
+        """In the end the account is exactly the truth."""
+        if not hasattr(self, "cluster"):
+            return
+        world, cluster = self.world, self.cluster
+        cluster.tick()
+        for _ in range(3):
+            cluster.deliver_all(world.snapshot)
+            world.time += 60
+            world.flights.settle()
+            world.snapshot.expire_claims()
+        held = {
+            (name, uuid): share
+            for name, state in world.snapshot.ledger.nodes.items()
+            for uuid, share in state.used.items()
+        }
+        assert held == cluster.taken()
+        assert all(h.kind is Kind.GRANT for h in world.snapshot.ledger.holdings.values())
+        world.flights.settle()
+        assert world.flights._flights == {}
+
+
+TestBinding = Binding.TestCase
+TestBinding.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

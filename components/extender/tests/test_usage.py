@@ -1,0 +1,163 @@
+"""Accounting: kubelet's arithmetic per card, and sums that never drift."""
+
+from extender_kit import container, make_pod
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hami_extender.inventory import NodeFacts
+from hami_extender.usage import (
+    NOTHING,
+    Kind,
+    Ledger,
+    Share,
+    device_ids,
+    footprint,
+    holding_of,
+    roles_of,
+)
+from hamikit.codec import GrantedDevice
+from hamikit.shape import Role
+
+INIT, SIDECAR, APP = Role.INIT, Role.SIDECAR, Role.APP
+
+
+def dev(uuid, memory, cores=0):
+    """A granted slice."""
+    return GrantedDevice(uuid, "NVIDIA", memory, cores)
+
+
+def test_sidecar_and_app_add_up():
+    """A 4000 MiB sidecar beside a 4000 MiB app container is 8000 (HAMi 8.22)."""
+    taken = footprint([SIDECAR, APP], ((dev("a", 4000),), (dev("a", 4000, 10),)))
+    assert taken == {"a": Share(2, 8000, 10)}
+
+
+def test_init_containers_count_one_at_a_time():
+    """The largest init container counts, with the sidecars started before it and no later ones."""
+    roles = [INIT, SIDECAR, INIT, SIDECAR, APP]
+    slots = tuple((dev("a", memory),) for memory in (5000, 1000, 3000, 500, 100))
+    assert footprint(roles, slots)["a"] == Share(2 + 1, 5000, 0)
+    slots = tuple((dev("a", memory),) for memory in (3000, 1000, 3000, 500, 100))
+    assert footprint(roles, slots)["a"].memory_mib == 4000
+
+
+def test_an_exclusive_init_container_keeps_the_card_exclusive():
+    """The peak of each part counts, exclusiveness too."""
+    taken = footprint([INIT, APP], ((dev("a", 10, 100),), (dev("a", 20, 30),)))
+    assert taken == {"a": Share(1, 20, 100, 1)}
+
+
+def test_slots_that_hami_lost_are_put_back_in_front():
+    """With fewer slots than containers they are the last ones' (HAMi 8.1); more are ignored."""
+    assert footprint([INIT, APP], ((dev("a", 7),),)) == {"a": Share(1, 7, 0)}
+    assert footprint([APP], ((dev("a", 7),), (), ())) == {"a": Share(1, 7, 0)}
+
+
+def test_roles_of_a_pod():
+    """A sidecar is an init container that always restarts."""
+    sidecar = {**container("s"), "restartPolicy": "Always"}
+    assert roles_of(make_pod("p", container(), init=(container("i"), sidecar))) == [
+        INIT,
+        SIDECAR,
+        APP,
+    ]
+
+
+def phases(roles, values):
+    """The oracle: what runs together at each moment of a pod's life."""
+    for number, role in enumerate(roles):
+        if role is INIT:
+            before = [i for i in range(number) if roles[i] is SIDECAR]
+            yield [*before, number]
+    yield [i for i, role in enumerate(roles) if role is not INIT]
+
+
+pods = st.lists(
+    st.tuples(
+        st.sampled_from([INIT, SIDECAR]),
+        st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 100))),
+    ),
+    max_size=4,
+).flatmap(
+    lambda init: st.tuples(
+        st.just(init),
+        st.lists(
+            st.tuples(
+                st.just(APP),
+                st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 100))),
+            ),
+            max_size=3,
+        ),
+    )
+)
+
+
+@given(pods)
+def test_footprint_is_the_worst_moment(parts):
+    """Per card and part: the maximum over all moments of the sum of what runs then."""
+    rows = parts[0] + parts[1]
+    roles = [role for role, _ in rows]
+    slots = tuple(tuple(dev(*one) for one in devices) for _, devices in rows)
+    taken = footprint(roles, slots)
+    for uuid in "ab":
+        worst = NOTHING
+        for running in phases(roles, slots):
+            now = NOTHING
+            for i in running:
+                for one in slots[i]:
+                    if one.uuid == uuid:
+                        now += Share(1, one.memory_mib, one.cores, int(one.cores >= 100))
+            worst = worst.peak(now)
+        assert taken.get(uuid, NOTHING) == worst
+    counts = [len(slot) for slot in slots]
+    assert device_ids(roles, counts) == max(
+        sum(counts[i] for i in running) for running in phases(roles, slots)
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["u1", "u2", "u3"]),
+            st.sampled_from(["n1", "n2", None]),
+            st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 100))),
+        ),
+        max_size=30,
+    )
+)
+def test_the_ledger_equals_the_sum_of_its_holdings(steps):
+    """After any order of holding, replacing and releasing nothing is left over or missing."""
+    ledger = Ledger()
+    versions = set()
+    for uid, node, devices in steps:
+        if node is None:
+            ledger.release(uid)
+        else:
+            slot = tuple(dev(*one) for one in devices)
+            ledger.hold(uid, holding_of(Kind.GRANT, node, uid, [APP], (slot,)))
+            version = ledger.nodes[node].version
+            assert version not in versions
+            versions.add(version)
+        assert ledger.nodes.keys() == {held.node for held in ledger.holdings.values()}
+        for name, state in ledger.nodes.items():
+            held = [h for h in ledger.holdings.values() if h.node == name]
+            for uuid in "ab":
+                total = NOTHING
+                for one in held:
+                    total += one.taken.get(uuid, NOTHING)
+                assert state.used.get(uuid, NOTHING) == total
+            assert state.ids == sum(h.ids for h in held)
+
+
+def test_a_node_that_left_keeps_its_pods():
+    """Node objects come and go; what pods hold there stays counted."""
+    ledger = Ledger()
+    ledger.set_facts("n", NodeFacts("n"))
+    ledger.hold("u", holding_of(Kind.GRANT, "n", "d/p", [APP], ((dev("a", 5),),)))
+    ledger.set_facts("n", None)
+    ledger.set_facts("n", NodeFacts("n"))
+    assert ledger.nodes["n"].used == {"a": Share(1, 5, 0)}
+    assert ledger.nodes["n"].missing_cards() == ["a"]
+    ledger.set_facts("n", None)
+    ledger.release("u")
+    assert ledger.nodes == {}
