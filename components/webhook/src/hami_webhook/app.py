@@ -1,0 +1,79 @@
+"""The HTTP application: POST /mutate takes an AdmissionReview and answers with one."""
+
+import threading
+from collections.abc import Callable
+
+import falcon
+import structlog
+import waitress
+from hamikit.service import App
+
+from hami_webhook.metrics import Metrics
+from hami_webhook.review import Answer, Outcome, Question, ReviewError, decide, decode, encode
+from hami_webhook.rules import Rules
+
+log = structlog.get_logger()
+# The API server takes bodies up to 3 MiB; an AdmissionReview is JSON and may be longer than what
+# came as protobuf.
+MAX_BODY = 8 * 1024 * 1024
+THREADS = 8
+Decide = Callable[[Question, Rules], Answer]
+
+
+class _Mutate:
+    def __init__(self, rules: Rules, metrics: Metrics, decide: Decide) -> None:
+        self._rules, self._metrics, self._decide = rules, metrics, decide
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        if (request.content_type or "").split(";")[0].strip() != falcon.MEDIA_JSON:
+            raise falcon.HTTPUnsupportedMediaType(description="send application/json")
+        body = request.bounded_stream.read()
+        with self._metrics.duration.time():
+            answer, data = self._answer(body)
+        self._metrics.admissions[answer.outcome].inc()
+        response.content_type = falcon.MEDIA_JSON
+        response.data = data
+
+    def _answer(self, body: bytes) -> tuple[Answer, bytes]:
+        try:
+            question = decode(body)
+        except ReviewError as error:
+            answer = Answer(Outcome.ERRORED, str(error), 400)
+            log.warning("question refused", error=answer.message)
+            return answer, encode(answer, error.uid, error.version)
+        try:
+            answer = self._decide(question, self._rules)
+        except Exception:  # the outermost frame of a question: the API server must hear of it
+            log.exception("question failed", uid=question.uid)
+            answer = Answer(Outcome.ERRORED, "internal error, see the log of hami-webhook", 500)
+        if answer.outcome is Outcome.REFUSED and question.pod is not None:
+            log.info("pod refused", pod=question.name, reason=answer.message)
+        return answer, encode(answer, question.uid, question.version)
+
+
+def create_app(rules: Rules, metrics: Metrics, *, decide: Decide = decide) -> App:
+    """The application behind the TLS front."""
+    app: App = falcon.App()
+    app.add_route("/mutate", _Mutate(rules, metrics, decide))
+    return app
+
+
+def backend(app: App, path: str, *, connections: int) -> threading.Thread:
+    """Serve the application on a unix socket in a thread of its own."""
+    server = waitress.create_server(
+        app,
+        unix_socket=path,
+        unix_socket_perms="600",
+        threads=THREADS,
+        ident=None,
+        connection_limit=connections + 16,  # its own listener and trigger count too
+        channel_timeout=3600,  # the front decides which connection has been idle for too long
+        asyncore_use_poll=True,  # select() ends at descriptor 1024
+        max_request_body_size=MAX_BODY,
+        # Larger bodies would go to files in /tmp, and our root is read-only.
+        inbuf_overflow=2 * MAX_BODY,
+        outbuf_overflow=2 * MAX_BODY,
+    )
+    thread = threading.Thread(target=server.run, name="backend", daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,19 @@
+"""The CEL condition by which the API server sends us only pods that name our resources."""
+
+from hamikit.devices import DeviceFamily
+
+_FORM = (
+    "(object.spec.?containers.orValue([]) + object.spec.?initContainers.orValue([]))"
+    ".exists(c, [{names}].exists(r, r in c.?resources.?limits.orValue({{}}) || "
+    "r in c.?resources.?requests.orValue({{}})))"
+)
+
+
+def match_condition(family: DeviceFamily) -> str:
+    """True for a pod that names one of the family's resources in any container."""
+    return _FORM.format(names=", ".join(map(_literal, family.resources)))
+
+
+def _literal(name: str) -> str:
+    """A CEL string literal (https://github.com/google/cel-spec/blob/master/doc/langdef.md)."""
+    return "'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,198 @@
+"""The webhook's settings: the only reader of argv and the environment."""
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hamikit import names
+
+RUN_DIR = "/run/hami"
+CERTIFICATE_DIR = "/run/hami/tls"
+REGISTRATION = "hami-webhook"
+SERVICE = "hami-webhook"
+SECRET = "hami-webhook-tls"  # noqa: S105 - a name
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """`hami-webhook serve`: where it listens, what it decides by, how it ends."""
+
+    address: tuple[str, int]
+    status_address: tuple[str, int]
+    certificate_dir: str
+    run_dir: str
+    device_config_file: str | None
+    scheduler_name: str
+    take_default: bool
+    drain_s: float
+    finish_s: float
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificatesConfig:
+    """`hami-webhook certificates`: which objects hold the certificate, and where it goes."""
+
+    certificate_dir: str
+    namespace: str
+    service: str
+    secret: str
+    registration: str
+    interval_s: float
+    once: bool
+    log_level: str
+
+    @property
+    def host(self) -> str:
+        """The name by which the API server calls us."""
+        return f"{self.service}.{self.namespace}.svc"
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionsConfig:
+    """`hami-webhook matchconditions`: whose resource names to print a condition for."""
+
+    device_config_file: str | None
+
+
+Config = ServeConfig | CertificatesConfig | ConditionsConfig
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config:
+    """Read a command and its flags; without a command it is `serve`.
+
+    Each flag has a variable as its default. A mistake ends with one line and code 2.
+    """
+    parser = _parser(environ)
+    commandless = not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help"))
+    options = parser.parse_args(["serve", *argv] if commandless else argv)
+    try:
+        return _READERS[options.command](options)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _serve(options: argparse.Namespace) -> ServeConfig:
+    return ServeConfig(
+        address=_address("--address", options.address),
+        status_address=_address("--status-address", options.status_address),
+        certificate_dir=options.certificate_dir,
+        run_dir=options.run_dir,
+        device_config_file=options.device_config_file or None,
+        scheduler_name=options.scheduler_name,
+        take_default=_truth("--force-overwrite-default-scheduler", options.take_default),
+        drain_s=_seconds("--drain-seconds", options.drain_seconds),
+        finish_s=_seconds("--finish-seconds", options.finish_seconds),
+        log_level=_level(options.log_level),
+    )
+
+
+def _certificates(options: argparse.Namespace) -> CertificatesConfig:
+    return CertificatesConfig(
+        certificate_dir=options.certificate_dir,
+        namespace=options.namespace,
+        service=options.service,
+        secret=options.secret,
+        registration=options.registration,
+        interval_s=_seconds("--interval-seconds", options.interval_seconds),
+        once=options.once,
+        log_level=_level(options.log_level),
+    )
+
+
+def _conditions(options: argparse.Namespace) -> ConditionsConfig:
+    return ConditionsConfig(options.device_config_file or None)
+
+
+_READERS: dict[str, Callable[[argparse.Namespace], Config]] = {
+    "serve": _serve,
+    "certificates": _certificates,
+    "matchconditions": _conditions,
+}
+
+
+def _address(flag: str, text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"{flag} {text!r} is no HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _seconds(flag: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{flag} {text!r} must be a number of seconds, 0 or more")
+    return value
+
+
+def _truth(flag: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"{flag} {text!r} must be true or false")
+    return text == "true"
+
+
+def _level(text: str) -> str:
+    if text not in LEVELS:
+        raise ValueError(f"--log-level {text!r} must be one of {', '.join(LEVELS)}")
+    return text
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hami-webhook", description="Admission of GPU pods.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str, *flags: tuple[str, str, str, str]) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        for flag, variable, default, about in flags:
+            value = environ.get(variable, default)
+            shown = (value or "none").replace("%", "%%")
+            added.add_argument(flag, default=value, help=f"{about} ({variable}; now {shown})")
+        return added
+
+    device = ("--device-config-file", "DEVICE_CONFIG_FILE", "", "device-config.yaml")
+    folder = ("--certificate-dir", "CERTIFICATE_DIR", CERTIFICATE_DIR, "holds tls.crt and tls.key")
+    level = ("--log-level", "LOG_LEVEL", "info", "debug, info, warning or error")
+    everywhere = "0.0.0.0:"
+    serve = command(
+        "serve",
+        "answer admission questions (the default command)",
+        ("--address", "ADDRESS", f"{everywhere}{names.PORT_WEBHOOK}", "HOST:PORT for TLS"),
+        (
+            "--status-address",
+            "STATUS_ADDRESS",
+            f"{everywhere}{names.PORT_WEBHOOK_STATUS}",
+            "HOST:PORT for health and metrics",
+        ),
+        folder,
+        ("--run-dir", "RUN_DIR", RUN_DIR, "a writable folder for our socket"),
+        device,
+        ("--scheduler-name", "SCHEDULER_NAME", names.SCHEDULER_NAME, "who places device pods"),
+        ("--drain-seconds", "DRAIN_SECONDS", "5", "from not ready to not accepting"),
+        ("--finish-seconds", "FINISH_SECONDS", "10", "for answers that are due at the end"),
+        level,
+    )
+    serve.add_argument(
+        "--force-overwrite-default-scheduler",
+        dest="take_default",
+        default=environ.get("FORCE_OVERWRITE_DEFAULT_SCHEDULER", "true"),
+        help="take over pods that name default-scheduler: true or false",
+    )
+    certificates = command(
+        "certificates",
+        "make, store, install and renew the webhook's certificate",
+        folder,
+        ("--namespace", "POD_NAMESPACE", names.NAMESPACE, "where Secret and Service are"),
+        ("--service", "SERVICE", SERVICE, "the Service that the API server calls"),
+        ("--secret", "SECRET", SECRET, "the Secret that keeps the certificate"),
+        ("--registration", "REGISTRATION", REGISTRATION, "the MutatingWebhookConfiguration"),
+        ("--interval-seconds", "INTERVAL_SECONDS", "60", "between two looks"),
+        level,
+    )
+    certificates.add_argument("--once", action="store_true", help="end after the first success")
+    command("matchconditions", "print the CEL condition for the resource names in use", device)
+    return parser

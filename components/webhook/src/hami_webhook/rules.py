@@ -1,0 +1,26 @@
+"""What the operator decided about admission."""
+
+from dataclasses import dataclass
+
+from hamikit import names
+from hamikit.devices import NVIDIA, DeviceFamily
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The family whose resources we own, and the scheduler that places its pods.
+
+    With `take_default` a pod that names Kubernetes' default scheduler is taken over (the API
+    server writes that name into every pod that named none). An empty `scheduler_name` leaves the
+    pods' scheduler alone.
+    """
+
+    family: DeviceFamily = NVIDIA
+    scheduler_name: str = names.SCHEDULER_NAME
+    take_default: bool = True
+
+    def concerns(self, scheduler_name: str) -> bool:
+        """Whether a pod that names this scheduler is ours to look at."""
+        if not scheduler_name or scheduler_name == self.scheduler_name:
+            return True
+        return self.take_default and scheduler_name == "default-scheduler"

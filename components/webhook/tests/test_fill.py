@@ -1,0 +1,73 @@
+"""Behaviour of hami_webhook.fill: HAMi's rules for what a container left out."""
+
+from dataclasses import replace
+
+import pytest
+from hami_webhook.fill import additions, asks
+from hamikit.devices import NVIDIA
+
+GPU, MEM, PERCENT, CORES = (
+    NVIDIA.count,
+    NVIDIA.memory,
+    NVIDIA.memory_percentage,
+    NVIDIA.cores,
+)
+
+
+@pytest.mark.parametrize(
+    ("limits", "added"),
+    [
+        # HAMi's published vectors.
+        ({GPU: "1"}, {CORES: "100"}),
+        ({GPU: "1", MEM: "3000"}, {}),
+        ({MEM: "3000"}, {GPU: "1"}),
+        ({CORES: "30"}, {GPU: "1"}),
+        ({PERCENT: "100"}, {GPU: "1", CORES: "100"}),
+        ({PERCENT: "50"}, {GPU: "1"}),
+        # Ours.
+        ({GPU: "2", CORES: "50"}, {}),
+        ({GPU: "1", PERCENT: "100"}, {CORES: "100"}),
+        ({GPU: "1", MEM: "3000", PERCENT: "50"}, {}),
+        ({GPU: "0"}, {}),
+        ({GPU: "0", MEM: "0"}, {}),
+        ({NVIDIA.priority: "1"}, {}),
+        ({"cpu": "1"}, {}),
+        ({}, {}),
+        ({GPU: "x"}, {CORES: "100"}),
+        ({PERCENT: "x"}, {GPU: "1"}),
+    ],
+)
+def test_vectors(limits, added):
+    """Memory or cores imply the count; a count alone is the whole card."""
+    assert additions(limits, {}, NVIDIA) == added
+
+
+def test_requests_alone_are_copied():
+    """The API server wants a limit for each extended resource, and equal to the request."""
+    assert additions({}, {GPU: "2", MEM: "100"}, NVIDIA) == {GPU: "2", MEM: "100"}
+    assert additions({GPU: "1"}, {GPU: "1", MEM: "100"}, NVIDIA) == {MEM: "100"}
+    assert additions({}, {GPU: "0"}, NVIDIA) == {}
+
+
+def test_without_a_default_count_nothing_is_implied():
+    """defaultGPUNum 0 switches the implied count off."""
+    family = replace(NVIDIA, default_count=0)
+    assert additions({MEM: "3000"}, {}, family) == {}
+    assert not asks({MEM: "3000"}, {}, family)
+
+
+def test_resources_that_the_operator_switched_off():
+    """Without a core resource there is nothing exclusive to write."""
+    assert additions({GPU: "1"}, {}, replace(NVIDIA, cores="")) == {}
+    assert additions({GPU: "1"}, {}, replace(NVIDIA, memory="", memory_percentage="")) == {
+        CORES: "100"
+    }
+
+
+def test_who_asks():
+    """A count of 0 asks for nothing; an unreadable one is not nothing."""
+    assert asks({GPU: "1"}, {}, NVIDIA)
+    assert asks({}, {CORES: "1"}, NVIDIA)
+    assert asks({GPU: "many"}, {}, NVIDIA)
+    assert not asks({GPU: "0", MEM: "3000"}, {}, NVIDIA)
+    assert not asks({"cpu": "1"}, {}, NVIDIA)

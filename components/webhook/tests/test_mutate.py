@@ -1,0 +1,189 @@
+"""Behaviour of hami_webhook.mutate: the completed pod."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+from hami_webhook.mutate import mutate
+from hami_webhook.rules import Rules
+from hami_webhook.validate import validate
+from hamikit.devices import NVIDIA
+from hamikit.objects import Pod
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from msgspec import convert
+
+GPU, MEM, CORES, PRIORITY = NVIDIA.count, NVIDIA.memory, NVIDIA.cores, NVIDIA.priority
+RULES = Rules()
+STRICT = Rules(
+    family=replace(NVIDIA, overwrite_env=True, core_policy="force", runtime_class="nvidia")
+)
+
+
+def container(limits=None, env=None, **more):
+    """A container with resources and variables, and a field that nobody here knows."""
+    resources = {"limits": limits} if limits is not None else {}
+    return {"name": "c", "future": [1.50], "resources": resources, "env": env, **more}
+
+
+def pod(*containers, **spec):
+    """A pod with a field that nobody here knows."""
+    return {
+        "kind": "Pod",
+        "metadata": {"name": "p", "labels": {"app": "x"}},
+        "spec": {"containers": list(containers), "schedulerName": "default-scheduler", **spec},
+        "newField": {"a": None},
+    }
+
+
+def env_of(mutated, index=0):
+    """A container's variables as a list of pairs, so that duplicates show."""
+    return [
+        (entry["name"], entry.get("value")) for entry in mutated["spec"]["containers"][index]["env"]
+    ]
+
+
+def test_a_device_pod_is_labelled_and_sent_to_our_scheduler():
+    """And the count of its container is filled in; nothing else changes."""
+    before = pod(container({MEM: "3000"}))
+    kept = copy.deepcopy(before)
+    after = mutate(before, RULES)
+    assert before == kept
+    expected = copy.deepcopy(before)
+    expected["metadata"]["labels"]["hami.io/device-pod"] = "true"
+    expected["spec"]["schedulerName"] = "hami-scheduler"
+    expected["spec"]["containers"][0]["resources"]["limits"][GPU] = "1"
+    assert after == expected
+
+
+def test_a_label_of_another_value_is_overwritten():
+    """Our informers select by it, so a user cannot hide a pod."""
+    before = pod(container({GPU: "1"}))
+    before["metadata"]["labels"] = {"hami.io/device-pod": "false"}
+    assert mutate(before, RULES)["metadata"]["labels"] == {"hami.io/device-pod": "true"}
+    before["metadata"] = {"name": "p", "labels": None}
+    assert mutate(before, RULES)["metadata"]["labels"] == {"hami.io/device-pod": "true"}
+
+
+@pytest.mark.parametrize("limits", [None, {}, {"cpu": "1"}, {GPU: "0"}, {GPU: "0", MEM: "0"}])
+def test_a_pod_that_asks_for_nothing_is_left_alone(limits):
+    """Count 0 included; a label that it carries stays, it is not ours to judge."""
+    before = pod(container(limits, env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]))
+    before["metadata"]["labels"]["hami.io/device-pod"] = "true"
+    assert mutate(before, RULES) == before
+
+
+def test_init_containers_and_sidecars_are_completed_too():
+    """An init container alone makes a device pod."""
+    before = pod(container(), initContainers=[container({GPU: "1"}, restartPolicy="Always")])
+    after = mutate(before, RULES)
+    assert after["spec"]["initContainers"][0]["resources"]["limits"] == {GPU: "1", CORES: "100"}
+    assert after["spec"]["schedulerName"] == "hami-scheduler"
+    assert after["spec"]["containers"] == before["spec"]["containers"]
+
+
+def test_every_container_is_completed():
+    """Not only the first one that asks."""
+    after = mutate(pod(container({MEM: "1"}), container({MEM: "2"})), RULES)
+    assert [c["resources"]["limits"][GPU] for c in after["spec"]["containers"]] == ["1", "1"]
+
+
+def test_priority_becomes_a_variable_once():
+    """In the place of one that was there, however it was given, and never twice."""
+    env = [
+        {"name": "A", "value": "1"},
+        {"name": "CUDA_TASK_PRIORITY", "valueFrom": {"fieldRef": {}}},
+        {"name": "B", "value": "2"},
+        {"name": "CUDA_TASK_PRIORITY", "value": "7"},
+    ]
+    after = mutate(pod(container({GPU: "1", PRIORITY: "0"}, env)), RULES)
+    assert env_of(after) == [("A", "1"), ("CUDA_TASK_PRIORITY", "0"), ("B", "2")]
+    after = mutate(pod(container({GPU: "1", PRIORITY: "1"})), RULES)
+    assert env_of(after) == [("CUDA_TASK_PRIORITY", "1")]
+
+
+def test_visible_devices_are_taken_out_of_device_containers():
+    """A pod's own variable beats the plugin's and could name every card."""
+    env = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}, {"name": "A", "value": "1"}] * 2
+    after = mutate(pod(container({GPU: "1"}, env), container(None, env)), RULES)
+    assert env_of(after) == [("A", "1"), ("A", "1")]
+    assert after["spec"]["containers"][1]["env"] == env
+
+
+def test_what_an_operator_configured():
+    """Core policy on device containers only, no card for the others, the runtime class once."""
+    env = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]
+    after = mutate(pod(container({GPU: "1"}, env), container(None, env)), STRICT)
+    assert env_of(after, 0) == [("GPU_CORE_UTILIZATION_POLICY", "force")]
+    assert env_of(after, 1) == [("NVIDIA_VISIBLE_DEVICES", "none")]
+    assert after["spec"]["runtimeClassName"] == "nvidia"
+    chosen = mutate(pod(container({GPU: "1"}), runtimeClassName="own"), STRICT)
+    assert chosen["spec"]["runtimeClassName"] == "own"
+    plain = mutate(pod(container()), STRICT)
+    assert env_of(plain) == [("NVIDIA_VISIBLE_DEVICES", "none")]
+    assert "runtimeClassName" not in plain["spec"]
+    assert "hami.io/device-pod" not in plain["metadata"]["labels"]
+
+
+def test_without_a_scheduler_of_ours_the_name_stays():
+    """An operator may have put the extender beside the cluster's own scheduler."""
+    after = mutate(pod(container({GPU: "1"})), Rules(scheduler_name=""))
+    assert after["spec"]["schedulerName"] == "default-scheduler"
+    assert after["metadata"]["labels"]["hami.io/device-pod"] == "true"
+
+
+names_ = st.sampled_from([*NVIDIA.resources, "cpu"])
+values = st.one_of(
+    st.integers(0, 101).map(str), st.sampled_from(["1k", "x", "0"]), st.integers(0, 9)
+)
+env_names = st.sampled_from(
+    ["NVIDIA_VISIBLE_DEVICES", "CUDA_TASK_PRIORITY", "GPU_CORE_UTILIZATION_POLICY", "A"]
+)
+envs = st.one_of(
+    st.none(), st.lists(st.fixed_dictionaries({"name": env_names, "value": st.text(max_size=2)}))
+)
+resources = st.fixed_dictionaries(
+    {}, optional={k: st.dictionaries(names_, values, max_size=3) for k in ("limits", "requests")}
+)
+containers = st.fixed_dictionaries(
+    {"name": st.sampled_from("abc"), "unknown": st.integers()},
+    optional={"resources": st.one_of(st.none(), resources), "env": envs},
+)
+pods = st.fixed_dictionaries(
+    {
+        "metadata": st.fixed_dictionaries(
+            {}, optional={"labels": st.dictionaries(st.just("hami.io/device-pod"), st.text())}
+        ),
+        "spec": st.fixed_dictionaries(
+            {"containers": st.lists(containers, min_size=1, max_size=3)},
+            optional={
+                "initContainers": st.lists(containers, max_size=2),
+                "schedulerName": st.just("default-scheduler"),
+                "other": st.integers(),
+            },
+        ),
+    }
+)
+
+
+@given(pods, st.sampled_from([RULES, STRICT]))
+def test_completing_twice_changes_nothing_more(before, rules):
+    """The API server may call us again after other webhooks."""
+    assume(not validate(convert(before, Pod), rules))
+    once = mutate(before, rules)
+    assert mutate(once, rules) == once
+    assert not validate(convert(once, Pod), rules)
+
+
+@given(pods, st.sampled_from([RULES, STRICT]))
+def test_no_variable_of_ours_stands_twice(before, rules):
+    """Kubernetes would take the last one, readers of the manifest the first."""
+    assume(not validate(convert(before, Pod), rules))
+    after = mutate(before, rules)
+    for old, new in zip(before["spec"]["containers"], after["spec"]["containers"], strict=True):
+        if old.get("env") != new.get("env"):
+            ours = [e["name"] for e in new["env"] if e["name"] != "A"]
+            assert ours.count("CUDA_TASK_PRIORITY") <= 1 or PRIORITY not in str(new["resources"])
+            for name in ("NVIDIA_VISIBLE_DEVICES", "GPU_CORE_UTILIZATION_POLICY"):
+                written = [e for e in new["env"] if e["name"] == name]
+                assert len(written) <= 1 or written == [e for e in old["env"] if e["name"] == name]
