@@ -178,11 +178,11 @@ static void set_cores(struct hami_control_device *device, const char *value, con
 typedef void setter(struct hami_control_device *, const char *, const char *, const char **);
 
 /* The general variable first, then the indexed ones, which are the more specific. */
-static bool apply_variable(char *const *environment, const char *name, setter *set, struct hami_control_body *body,
+static bool apply_variable(const char *const *environment, const char *name, setter *set, struct hami_control_body *body,
                            const char **malformed) {
     bool found = false;
     for (int indexed = 0; indexed < 2; indexed++) {
-        for (char *const *entry = environment; *entry != NULL; entry++) {
+        for (const char *const *entry = environment; *entry != NULL; entry++) {
             int index = -1;
             const char *value = match_variable(*entry, name, &index);
             if (value == NULL || *value == '\0' || (index >= 0) != indexed) {
@@ -199,7 +199,7 @@ static bool apply_variable(char *const *environment, const char *name, setter *s
     return found;
 }
 
-bool limits_from_environment(char *const *environment, struct hami_control_body *body, const char **malformed) {
+bool limits_from_environment(const char *const *environment, struct hami_control_body *body, const char **malformed) {
     memset(body, 0, sizeof(*body));
     body->device_count = HAMI_MAX_DEVICES;
     body->priority = 1;

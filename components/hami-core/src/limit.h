@@ -25,6 +25,6 @@ bool limits_read_control(const struct hami_control *control, struct hami_control
  * A body made of CUDA_DEVICE_MEMORY_LIMIT[_i] and CUDA_DEVICE_SM_LIMIT[_i], devices by NVML index and without UUIDs.
  * False if none is set. A value that cannot be read limits its device to nothing and sets *malformed to its name.
  */
-bool limits_from_environment(char *const *environment, struct hami_control_body *body, const char **malformed);
+bool limits_from_environment(const char *const *environment, struct hami_control_body *body, const char **malformed);
 
 #endif

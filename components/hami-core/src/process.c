@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_WIPEONFORK
@@ -109,7 +110,7 @@ static enum limits_source find_limits(struct process *process) {
     if (errno != ENOENT) {
         return LIMITS_BROKEN;
     }
-    bool named = limits_from_environment(environ, &process->body, &malformed);
+    bool named = limits_from_environment((const char *const *)environ, &process->body, &malformed);
     if (malformed != NULL) {
         log_line(LOG_ERROR, "%s has a value that is no size: nothing is allowed where it applies", malformed);
     }
@@ -271,13 +272,23 @@ uint64_t process_limit(struct process *process, int device) {
 
 bool process_reap(struct process *process) {
     struct usage_file file = {process->usage, NULL, process->usage_fd};
+    unsigned own = atomic_load(&process->slot_ready) != 0 ? process->slot : HAMI_MAX_SLOTS;
     if (!process->usage_shared) {
         return false;
     }
     lock_take(&process->ledger_lock);
-    bool found = usage_file_reap(&file, process->slot);
+    bool found = usage_file_reap(&file, own);
     lock_drop(&process->ledger_lock);
     return found;
+}
+
+void process_reap_now_and_then(struct process *process) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    uint64_t second = (uint64_t)now.tv_sec + 1; /* never 0, which is what a new process has */
+    if (atomic_exchange_explicit(&process->reaped_at_s, second, memory_order_relaxed) != second) {
+        process_reap(process);
+    }
 }
 
 void process_count_unknown_symbol(void) {

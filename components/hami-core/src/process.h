@@ -36,6 +36,7 @@ struct process {
     int usage_fd;
     unsigned slot;
     struct table *table;
+    _Atomic uint64_t reaped_at_s;
     _Atomic uint32_t has_pools;                    /* some memory pool may hold memory for us */
     _Atomic(CUcontext) primary[MAX_ORDINALS];      /* primary contexts that were retained, by CUDA ordinal */
     _Atomic int8_t index_of[MAX_ORDINALS]; /* device index + 2 by CUDA ordinal; 0: not yet known */
@@ -58,6 +59,9 @@ uint64_t process_limit(struct process *process, int device);
 
 /* Clears up after processes that are dead. True if there was one. */
 bool process_reap(struct process *process);
+
+/* The same, at most once a second: for who only looks. */
+void process_reap_now_and_then(struct process *process);
 
 void process_count_unknown_symbol(void);
 

@@ -18,6 +18,7 @@ static void show_slice(struct process *process, int device, struct view *view) {
     if (limit == LEDGER_NO_LIMIT) {
         return;
     }
+    process_reap_now_and_then(process);
     uint64_t used = device < 0 || process->usage == NULL ? 0 : ledger_used(process->usage, (unsigned)device);
     if (device >= 0 && process->usage != NULL && atomic_load(&process->strict_overhead) != 0) {
         used += ledger_overhead(process->usage, (unsigned)device);

@@ -1,5 +1,6 @@
 """Behaviour of hamikit.region and region_layout: the twin of hami_region.h, read warily."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -244,6 +245,27 @@ def test_a_live_slot_is_a_process_with_its_shares():
         process.slot, process.pid, process.start_time, process.last_activity_ns, process.command,
     ) == (3, 42, 99, 123, "python")  # fmt: skip
     assert dict(process.shares) == {(1, Kind.POOL): 4096 * 512}
+
+
+def test_a_process_that_ended_does_not_count(tmp_path):
+    """Its slot stays charged until a neighbour clears it; the kernel has dropped its lock."""
+    path = tmp_path / "usage"
+    create_usage(path)
+    with path.open("r+b") as file:
+        for slot, units in ((0, 10), (1, 32)):
+            at = region_layout._SLOTS_AT + slot * region_layout._SLOT_SIZE
+            file.seek(at)
+            file.write(region_layout._SLOT.pack(1, 42, 99, 0, b"python"))
+            file.write(struct.pack("<8Q", 0, 0, units, 0, 0, 0, 5, 0))
+        file.seek(region_layout._USAGE_DEVICES_AT)
+        file.write(struct.pack("<Q", 42 << 24))
+        file.flush()
+        lock = region._FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, region.LOCK_BASE + 1, 1, 0)
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
+        usage = read_usage(path)
+        assert [process.slot for process in usage.processes] == [1]
+        assert usage.devices[0].used_bytes == 32 * 512
+    assert read_usage(path).devices[0].used_bytes == 0
 
 
 @given(st.binary(max_size=400), st.integers(0, USAGE_SIZE), st.integers(0, USAGE_SIZE - 400))

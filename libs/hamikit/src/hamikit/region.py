@@ -9,6 +9,7 @@ import fcntl
 import mmap
 import os
 import stat
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,13 @@ from hamikit.region_layout import (
     USAGE_MAGIC,
     USAGE_SIZE,
     USAGE_VERSION,
+    check_header,
+    pack_body,
+    pack_control,
+    parse_control,
+    parse_usage,
+)
+from hamikit.region_values import (
     Control,
     ControlDevice,
     ControlFlag,
@@ -40,11 +48,6 @@ from hamikit.region_layout import (
     Usage,
     UsageDevice,
     UsageProcess,
-    check_header,
-    pack_body,
-    pack_control,
-    parse_control,
-    parse_usage,
 )
 
 __all__ = [
@@ -79,6 +82,7 @@ __all__ = [
 ]
 
 _FUTEX_WAKE: Final = 1
+_FLOCK: Final = struct.Struct("hhqqi0q")  # struct flock of a 64-bit Linux
 _SYS_FUTEX: Final = {"x86_64": 202, "aarch64": 98}
 
 
@@ -153,12 +157,9 @@ def create_usage(path: Path) -> None:
         _replace(path, header.ljust(USAGE_SIZE, b"\0"), 0o666)
 
 
-def read_file(path: Path, size: int) -> bytes:
-    """The bytes of a file that a tenant may have tampered with.
-
-    Follows no link, waits for no pipe, maps nothing. FileNotFoundError when it is not there,
-    RegionError when it is something else than a regular file of `size` bytes.
-    """
+@contextmanager
+def _wary(path: Path, size: int) -> Iterator[int]:
+    """A descriptor of a regular file of `size` bytes, reached through no link and no pipe."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -171,9 +172,19 @@ def read_file(path: Path, size: int) -> bytes:
             raise RegionError(f"{path} is no regular file")
         if status.st_size != size:
             raise RegionError(f"{path} has {status.st_size} bytes instead of {size}")
-        return os.pread(fd, size, 0)
+        yield fd
     finally:
         os.close(fd)
+
+
+def read_file(path: Path, size: int) -> bytes:
+    """The bytes of a file that a tenant may have tampered with.
+
+    Follows no link, waits for no pipe, maps nothing. FileNotFoundError when it is not there,
+    RegionError when it is something else than a regular file of `size` bytes.
+    """
+    with _wary(path, size) as fd:
+        return os.pread(fd, size, 0)
 
 
 def read_control(path: Path, tries: int = 3) -> Control:
@@ -188,10 +199,23 @@ def read_control(path: Path, tries: int = 3) -> Control:
     raise RegionError(f"{path}: tries must be at least 1")
 
 
+def _is_held(fd: int, slot: int) -> bool:
+    """Whether a process holds the slot's lock, which the kernel drops when the process ends."""
+    query = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, LOCK_BASE + slot, 1, 0)
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, query)
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+
 def read_usage(path: Path) -> Usage:
-    """The tenant's account in a usage file; RegionError names the file and what is wrong."""
-    data = read_file(path, USAGE_SIZE)
-    try:
-        return parse_usage(data)
-    except RegionError as error:
-        raise RegionError(f"{path}: {error}") from error
+    """The tenant's account in a usage file, without processes that have ended.
+
+    The slot of a killed process stays charged until a neighbour clears it; here it does not count.
+    RegionError names the file and what is wrong.
+    """
+    with _wary(path, USAGE_SIZE) as fd:
+        data = os.pread(fd, USAGE_SIZE, 0)
+        try:
+            usage = parse_usage(data)
+        except RegionError as error:
+            raise RegionError(f"{path}: {error}") from error
+        return usage.without(p.slot for p in usage.processes if not _is_held(fd, p.slot))
