@@ -60,7 +60,7 @@ RELEASES = (
 def choose(wanted: str) -> Release:
     """The release that `KUBE=` names, as "1.34" or, where it is built here, "1.34.4"."""
     for release in RELEASES:
-        if wanted in (release.minor, release.kube):
+        if wanted and wanted in (release.minor, release.kube):
             return release
     known = ", ".join(f"{r.minor} ({r.kube})" if r.kube else r.minor for r in RELEASES)
     raise LabError(

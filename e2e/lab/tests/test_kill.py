@@ -1,0 +1,139 @@
+"""A cluster of its own is killed at any step; `down` leaves nothing, `up` brings it back."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from e2e.lab import config, host
+from e2e.lab.owned import owned
+
+CLUSTER = "killed"
+LAB = (sys.executable, "-m", "e2e.lab")
+WATCHED = ("/run", "/etc", "/lib", "/var/lib", "/dev")
+STEP_S = 300
+UP_S = 60
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(STEP_S * 2)]
+
+
+@pytest.fixture
+def lab():
+    """The second cluster's configuration; nothing is left of it afterwards."""
+    found = config.load({**os.environ, "HAMI_LAB_CLUSTER": CLUSTER})
+    yield found
+    run("down")
+
+
+def start(verb):
+    """Starts a verb of the lab on the second cluster, in a session of its own."""
+    environment = {**os.environ, "HAMI_LAB_CLUSTER": CLUSTER}
+    # A shell that was told about the first cluster must not lead us to its Docker.
+    environment.pop("DOCKER_HOST", None)
+    return subprocess.Popen(
+        [*LAB, verb],
+        cwd=config.CHECKOUT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(verb):
+    """Runs a verb to its end; what it printed."""
+    process = start(verb)
+    output, _ = process.communicate(timeout=STEP_S)
+    assert process.returncode == 0, output
+    return output
+
+
+def machine():
+    """What the machine has that a cluster could leave behind."""
+    firewall = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True)
+    files = {
+        os.path.join(folder, name)
+        for top in WATCHED
+        for folder, folders, names in os.walk(top)
+        for name in (*folders, *names)
+    }
+    return {
+        "links of ours": [p.name for p in Path("/sys/class/net").glob(host.bridge(CLUSTER))],
+        "rules of ours": host.deletions(firewall.stdout, host.comment(CLUSTER)),
+        "cgroups of ours": [str(p) for p in host.CGROUPS.glob(f"**/{host.cgroup(CLUSTER)}")],
+        "files": files,
+        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").open()),
+        "forwarding": host.FORWARD.read_text(),
+    }
+
+
+def new_things(before, after):
+    """What is there after that was not before; programs beside us may remove things."""
+    found = {name: after[name] for name in after if after[name] != before[name]}
+    found["files"] = sorted(after["files"] - before["files"])
+    return {name: value for name, value in found.items() if value}
+
+
+def daemon(lab):
+    """The ids of the second cluster's dockerd."""
+    for pid in owned(lab.state):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if words[0] == b"dockerd":
+            yield pid
+
+
+def check_gone(lab, before):
+    """Nothing is left of the second cluster."""
+    assert not lab.state.exists()
+    assert list(owned(lab.state)) == []
+    assert new_things(before, machine()) == {}
+
+
+def test_up_kill_docker_down_up(lab):
+    """With dockerd killed, `down` leaves nothing; `up` then works, and a second one does nothing."""
+    before = machine()
+    run("up")
+    assert "cluster killed is up" in run("up")
+    for pid in list(daemon(lab)):
+        os.kill(pid, signal.SIGKILL)
+    run("down")
+    check_gone(lab, before)
+    assert "cluster killed is up" in run("up")
+    run("down")
+    check_gone(lab, before)
+
+
+def test_up_after_docker_was_killed(lab):
+    """`up` makes the cluster anew where its Docker is gone."""
+    run("up")
+    for pid in list(daemon(lab)):
+        os.kill(pid, signal.SIGKILL)
+    assert "cluster killed is up" in run("up")
+
+
+@pytest.mark.parametrize("seed", [int(os.environ.get("KILL_SEED") or random.randrange(10**6))])
+def test_killed_up(lab, seed):
+    """`up` killed at a random moment: `down` leaves nothing behind, and so does a second kill."""
+    print(f"KILL_SEED={seed}")
+    before = machine()
+    chance = random.Random(seed)
+    for _ in range(3):
+        process = start("up")
+        try:
+            process.communicate(timeout=chance.uniform(0, UP_S / 2))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        killed = start("down")
+        try:
+            killed.communicate(timeout=chance.uniform(0, 2))
+        except subprocess.TimeoutExpired:
+            killed.kill()
+            killed.communicate()
+        run("down")
+        check_gone(lab, before)
