@@ -1,0 +1,84 @@
+"""hami-device-plugin: wiring only."""
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from hami_device_plugin import inventory
+from hami_device_plugin.config import Config
+from hami_device_plugin.daemon import Daemon
+from hami_device_plugin.settings import Settings, cluster_settings, node_settings
+from hamikit import logs
+from hamikit.codec import encode_register
+from hamikit.deviceconfig import ConfigError, load_section
+from hamikit.gpu import GpuError, Nvml
+from hamikit.service import serve, status_app
+
+log = structlog.get_logger()
+
+
+def main() -> int:
+    """Run until a signal; 2 for a configuration that cannot be used, 1 for a fault."""
+    config = Config.parse(sys.argv[1:], os.environ)
+    logs.configure(config.log_level)
+    try:
+        settings = load_settings(config)
+        if config.once:
+            return once(Nvml(config.driver_root, sys_root=config.sys_root), settings)
+        told = {key: str(value) for key, value in asdict(config).items()}
+        log.info("starting", version=version("hami-device-plugin"), **told)
+        asyncio.run(_serve(config, settings))
+    except (ConfigError, GpuError) as error:
+        print(f"hami-device-plugin: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"hami-device-plugin: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def load_settings(config: Config) -> Settings:
+    """The operator's settings for this node.
+
+    Raises:
+        ConfigError: a file that cannot be used.
+    """
+    settings = Settings()
+    if config.device_config_file:
+        settings = cluster_settings(load_section(config.device_config_file))
+    if config.node_config_file:
+        try:
+            text = Path(config.node_config_file).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{config.node_config_file}: {error.strerror}") from error
+        settings = node_settings(settings, text, config.node_name)
+    return settings
+
+
+def once(nvml: Nvml, settings: Settings) -> int:
+    """Print what would be announced, and change nothing."""
+    devices = inventory.announced(nvml.cards(), settings)
+    print(encode_register(devices))
+    print(f"{sum(device.count for device in devices)} slots of {settings.family.count}")
+    return 0
+
+
+async def _serve(config: Config, settings: Settings) -> None:
+    nvml = Nvml(config.driver_root, sys_root=config.sys_root)
+    daemon = Daemon(config, settings, nvml)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    app = status_app(daemon.lifecycle, daemon.metrics.registry)
+    serve(app, config.status_host, config.status_port)
+    await daemon.run(stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

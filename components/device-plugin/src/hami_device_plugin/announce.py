@@ -1,0 +1,122 @@
+"""What the node's object says about its cards: patched when it differs, and only then."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from hamikit import names
+from hamikit.cluster import ApiError, Unreachable
+from hamikit.codec import RegisteredDevice, encode_register
+from hamikit.objects import Node
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+RETRY_S = 2.0
+PAUSED_BY_US = "the device plugin of this node is being replaced"
+
+
+class NodeApi(Protocol):
+    """What we need of hamikit.cluster.Api."""
+
+    def get(self, path: str, kind: type[T]) -> T:
+        """GET and decode."""
+
+    def patch(self, path: str, body: Any) -> bytes:
+        """JSON merge patch."""
+
+
+def wanted(
+    devices: Sequence[RegisteredDevice], cdi_off: str | None, paused: str | None
+) -> dict[str, str | None]:
+    """The annotations that this node should have; None for one that should not be there.
+
+    Without CDI a late binding has no effect on containers, so it is not offered.
+    """
+    return {
+        names.NODE_REGISTER: encode_register(devices) if devices else None,
+        names.NODE_BINDING: None if cdi_off else names.BINDING_LATE,
+        names.NODE_BINDING_REASON: cdi_off,
+        names.NODE_PAUSED: paused,
+    }
+
+
+def difference(
+    present: Mapping[str, str], desired: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """What has to be patched."""
+    changed = {key: text for key, text in desired.items() if present.get(key) != text}
+    # A pause that somebody else asked for is his to lift.
+    if changed.get(names.NODE_PAUSED, "") is None and present[names.NODE_PAUSED] != PAUSED_BY_US:
+        del changed[names.NODE_PAUSED]
+    return changed
+
+
+class Announcer:
+    """Keeps the node's annotations as they should be, from a thread of its own.
+
+    `devices` is None while the cards are not read: then the node keeps what it says.
+    """
+
+    def __init__(
+        self,
+        api: NodeApi,
+        node: str,
+        devices: Callable[[], Sequence[RegisteredDevice] | None],
+        cdi_off: Callable[[str], str | None],
+        *,
+        every_s: float,
+    ) -> None:
+        self._api, self._path = api, f"/api/v1/nodes/{node}"
+        self._devices, self._cdi_off, self._every_s = devices, cdi_off, every_s
+        self._news = threading.Event()
+        self._stopping = False
+        self._said: str | None = "nothing announced yet"
+
+    def news(self) -> None:
+        """Look again at once."""
+        self._news.set()
+
+    def stop(self) -> None:
+        """End after the present step."""
+        self._stopping = True
+        self._news.set()
+
+    def missing(self) -> str | None:
+        """What is missing until the node says what it should; None when it does."""
+        return self._said
+
+    def run(self) -> None:
+        """Compare and patch, now, on news and now and then, until stopped."""
+        while not self._stopping:
+            self._news.clear()
+            delay = self._every_s
+            try:
+                self.step()
+            except (ApiError, Unreachable) as error:
+                log.warning("node cannot be annotated", error=str(error))
+                self._said = f"node: {error}"
+                delay = RETRY_S
+            self._news.wait(delay)
+
+    def step(self, paused: str | None = None) -> None:
+        """Compare once and patch what differs.
+
+        Raises:
+            ApiError, Unreachable: the API server said no, or nothing.
+        """
+        node = self._api.get(self._path, Node)
+        off = self._cdi_off(node.status.node_info.container_runtime_version)
+        devices = self._devices()
+        if devices is None:
+            self._said = "the cards are not read yet"
+            return
+        changes = difference(node.metadata.annotations, wanted(devices, off, paused))
+        if changes:
+            self._api.patch(self._path, {"metadata": {"annotations": changes}})
+            log.info("node annotated", changed=sorted(changes), cards=len(devices))
+        if off:
+            log.warning("late binding is not offered", reason=off)
+        self._said = None

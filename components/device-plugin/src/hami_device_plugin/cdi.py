@@ -1,0 +1,152 @@
+"""CDI specifications as values: the chosen cards' edits from the node's own, and ours."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hami_device_plugin.grant import ContainerGrant
+from hamikit import names
+
+MIN_VERSION = "0.5.0"
+"""What our own edits need; a merged spec needs at least what the node's own spec says."""
+
+Edits = Mapping[str, Any]
+"""A spec's containerEdits: mostly lists, by key; those of later CDI versions pass through."""
+
+
+class CdiError(Exception):
+    """A card cannot be brought into a container; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One CDI specification of the node's NVIDIA cards."""
+
+    path: str
+    version: str
+    common: Edits
+    devices: Mapping[str, Edits]
+
+
+@dataclass(frozen=True, slots=True)
+class HostPaths:
+    """What is mounted into one container, as the host calls it."""
+
+    library: str
+    preload: str
+    control: str
+    usage: str
+
+
+def node_spec(path: str, document: Any) -> NodeSpec | None:
+    """Narrow a parsed CDI file; None when it is not about NVIDIA cards.
+
+    Raises:
+        CdiError: it claims the kind but has another form.
+    """
+    if not isinstance(document, Mapping) or document.get("kind") != names.CDI_KIND_NVIDIA:
+        return None
+    try:
+        devices = {
+            str(device["name"]): dict(device.get("containerEdits") or {})
+            for device in document.get("devices") or ()
+        }
+        common = dict(document.get("containerEdits") or {})
+        return NodeSpec(path, str(document["cdiVersion"]), common, devices)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CdiError(f"{path} is no CDI specification: {error!r}; generate it anew") from error
+
+
+def card_edits(specs: Sequence[NodeSpec], cards: Sequence[tuple[str, int]]) -> tuple[str, Edits]:
+    """The CDI version and the edits that bring these cards (UUID, index) into a container.
+
+    `specs` are ordered as the runtime's folders, a later one wins. A card goes by its UUID, or
+    else by its index, whichever strategy the spec was generated with.
+
+    Raises:
+        CdiError: a card is in none of the specs.
+    """
+    chosen: list[Edits] = []
+    versions: list[str] = []
+    commons: list[Edits] = []
+    for uuid, index in cards:
+        spec, name = _find(specs, uuid, index)
+        chosen.append(spec.devices[name])
+        if spec.common not in commons:
+            commons.append(spec.common)
+        versions.append(spec.version)
+    return max(versions, key=_order), merge([*commons, *chosen])
+
+
+def _find(specs: Sequence[NodeSpec], uuid: str, index: int) -> tuple[NodeSpec, str]:
+    for spec in reversed(specs):
+        for name in (uuid, str(index), f"gpu{index}"):
+            if name in spec.devices:
+                return spec, name
+    known = "; ".join(f"{spec.path} has {', '.join(spec.devices) or 'none'}" for spec in specs)
+    raise CdiError(
+        f"card {uuid} (index {index}) is not in the node's CDI specification of "
+        f"{names.CDI_KIND_NVIDIA} ({known}); generate it anew with `nvidia-ctk cdi generate`"
+    )
+
+
+def merge(parts: Iterable[Edits]) -> Edits:
+    """All edits together: lists joined without doubles, of two variables of a name the last."""
+    merged: dict[str, Any] = {}
+    for edits in parts:
+        for key, value in edits.items():
+            if not isinstance(value, list):
+                merged[key] = value
+                continue
+            present = merged.setdefault(key, [])
+            present.extend(item for item in value if item not in present)
+    if "env" in merged:
+        last = {item.partition("=")[0]: item for item in merged["env"]}
+        merged["env"] = list(last.values())
+    return merged
+
+
+def our_edits(
+    grant: ContainerGrant, paths: HostPaths, *, visible: str, oversubscribed: bool = False
+) -> Edits:
+    """The limiter's files, and the variables that HAMi's users look at."""
+    env = [f"{names.ENV_VISIBLE_DEVICES}={visible}"]
+    env += [
+        f"{names.ENV_MEMORY_LIMIT}_{i}={part.memory_mib}m" for i, part in enumerate(grant.slices)
+    ]
+    env += [
+        f"{names.ENV_SM_LIMIT}={grant.slices[0].cores}",
+        f"{names.ENV_SHARED_CACHE}={names.CONTAINER_USAGE}",
+    ]
+    if oversubscribed:
+        env.append("CUDA_OVERSUBSCRIBE=true")
+    return {
+        "env": env,
+        "mounts": [
+            _mount(paths.library, names.CONTAINER_LIB, "ro"),
+            _mount(paths.control, names.CONTAINER_CONTROL, "ro"),
+            _mount(paths.usage, names.CONTAINER_USAGE, "rw"),
+            _mount(paths.preload, names.CONTAINER_PRELOAD, "ro"),
+        ],
+    }
+
+
+def _mount(host: str, container: str, access: str) -> dict[str, Any]:
+    options = [access, "nosuid", "nodev", "bind"]
+    return {"hostPath": host, "containerPath": container, "options": options}
+
+
+def specification(name: str, version: str, edits: Edits) -> dict[str, Any]:
+    """The whole document for one container's device."""
+    return {
+        "cdiVersion": max(version, MIN_VERSION, key=_order),
+        "kind": names.CDI_KIND,
+        "devices": [{"name": name, "containerEdits": dict(edits)}],
+    }
+
+
+def _order(version: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in version.removeprefix("v").split("."))
+    except ValueError as error:
+        raise CdiError(f"CDI version {version!r} is no version; generate the spec anew") from error

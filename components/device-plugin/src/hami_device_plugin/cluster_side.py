@@ -1,0 +1,113 @@
+"""Everything that talks to the API server: this node's pods, its annotations, events."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+from kubernetes.config import ConfigException
+
+from hami_device_plugin.announce import PAUSED_BY_US, Announcer
+from hami_device_plugin.events import Events
+from hami_device_plugin.pods import Pods
+from hami_device_plugin.runtime import Runtime
+from hamikit import names
+from hamikit.cluster import Api, ApiError, Unreachable
+from hamikit.codec import RegisteredDevice
+from hamikit.deviceconfig import ConfigError
+from hamikit.informer import Informer
+from hamikit.objects import Pod
+
+log = structlog.get_logger()
+
+PODS = "/api/v1/pods"
+PAUSE_S = 2.0
+
+
+class _PodList(msgspec.Struct):
+    items: list[Pod] = []
+
+
+class ClusterSide:
+    """The threads that keep us and the API server in step."""
+
+    def __init__(
+        self,
+        api: Api,
+        node: str,
+        pods: Pods,
+        runtime: Runtime,
+        devices: Callable[[], Sequence[RegisteredDevice] | None],
+        *,
+        every_s: float,
+    ) -> None:
+        self._api, self._node = api, node
+        self.events = Events(api, node)
+
+        def cdi_off(version: str) -> str | None:
+            runtime.version = version
+            return runtime.cdi_off()
+
+        self.announcer = Announcer(api, node, devices, cdi_off, every_s=every_s)
+        self._announcing = threading.Thread(
+            target=self.announcer.run, name="announcer", daemon=True
+        )
+        label = f"{names.LABEL_DEVICE_POD}={names.LABEL_DEVICE_POD_VALUE}"
+        query = {"labelSelector": label, "fieldSelector": f"spec.nodeName={node}"}
+        self.informer = Informer(api, PODS, Pod, pods.apply, query=query)
+        pods.complete = self.informer.synced.is_set
+
+    def start(self) -> None:
+        """Begin to watch and to announce."""
+        self.informer.start()
+        self._announcing.start()
+
+    def fetch(self, uid: str) -> Pod | None:
+        """One of this node's pods straight from the API server; None when it has none such."""
+        query = {"fieldSelector": f"spec.nodeName={self._node}"}
+        try:
+            pods = self._api.get(PODS, _PodList, query).items
+        except (ApiError, Unreachable) as error:
+            log.warning("pods of the node cannot be listed", error=str(error))
+            return None
+        return next((pod for pod in pods if pod.metadata.uid == uid), None)
+
+    def missing(self) -> str | None:
+        """What is missing until the view of the cluster is complete."""
+        return self.informer.missing() or self.announcer.missing()
+
+    async def pause(self) -> None:
+        """Have nothing bound to this node until a plugin is back; ends our announcements."""
+        self.announcer.stop()
+        try:
+            await asyncio.to_thread(self._announcing.join, PAUSE_S)
+            await asyncio.to_thread(self.announcer.step, PAUSED_BY_US)
+        except (ApiError, Unreachable) as error:
+            log.warning("node not paused", error=str(error))
+
+    async def stop(self) -> None:
+        """End; what is being written is finished."""
+        self.announcer.stop()
+        self.informer.stop()
+        await asyncio.to_thread(self.events.close)
+
+
+def connect(
+    node: str,
+    pods: Pods,
+    runtime: Runtime,
+    devices: Callable[[], Sequence[RegisteredDevice] | None],
+    *,
+    every_s: float,
+) -> ClusterSide:
+    """With the API server that our environment names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    try:
+        api = Api.from_environment()
+    except ConfigException as error:
+        raise ConfigError(f"no way to the Kubernetes API: {error}; set KUBECONFIG") from error
+    return ClusterSide(api, node, pods, runtime, devices, every_s=every_s)

@@ -1,0 +1,133 @@
+"""What each container of a pod was granted, by the pod's annotation."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from hamikit import names
+from hamikit.codec import CodecError, GrantedDevice, decode_grant
+from hamikit.devices import DeviceFamily
+from hamikit.objects import Pod
+from hamikit.quantity import QuantityError, parse_integer
+from hamikit.shape import Role
+
+
+class GrantError(Exception):
+    """A pod has no grant that can be carried out; the text says why and what to do."""
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """A share of one card: MiB, and percent of its compute (0 or 100: no limit)."""
+
+    uuid: str
+    memory_mib: int
+    cores: int
+
+
+class ContainerGrant(msgspec.Struct, frozen=True):
+    """What one container may use, and when it runs; `cdi_name` is set once kubelet knows it."""
+
+    name: str
+    role: Role
+    slices: tuple[Slice, ...]
+    priority: int = 1
+    cdi_name: str = ""
+
+
+class PodGrant(msgspec.Struct, frozen=True):
+    """A pod's grant as it was when the pod first came; only containers with a share are listed."""
+
+    uid: str
+    namespace: str
+    name: str
+    text: str
+    containers: tuple[ContainerGrant, ...]
+    library: str = ""
+    """Version of the limiter that its containers run with, set when the first one starts."""
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
+    def of(self, container: str) -> ContainerGrant:
+        """One container's share.
+
+        Raises:
+            GrantError: it has none.
+        """
+        for grant in self.containers:
+            if grant.name == container:
+                return grant
+        raise GrantError(
+            f"container {container!r} of pod {self.key} holds a device but its grant "
+            f"({names.POD_DEVICES_ALLOCATED}={self.text!r}) has nothing for it; "
+            f"delete the pod, so that it is scheduled anew by {names.SCHEDULER_NAME}"
+        )
+
+
+def grant_text(pod: Pod) -> str:
+    """The annotation that says what the pod was granted, empty without one."""
+    return pod.metadata.annotations.get(names.POD_DEVICES_ALLOCATED, "")
+
+
+def pod_grant(pod: Pod, text: str, node: str, family: DeviceFamily) -> PodGrant:
+    """Read a pod's grant; `text` is the annotation as it was when the pod first came.
+
+    Raises:
+        GrantError: there is none, it is for another node, or it cannot be read.
+    """
+    if not text:
+        raise GrantError(
+            f"pod {pod.key} was bound to node {node} without a grant of {family.count} "
+            f"(schedulerName is {pod.spec.scheduler_name!r}); delete it and let "
+            f"schedulerName: {names.SCHEDULER_NAME} place it"
+        )
+    granted_on = pod.metadata.annotations.get(names.POD_NODE, node)
+    if granted_on != node:
+        raise GrantError(
+            f"pod {pod.key} runs on node {node}, but its grant is for node {granted_on} "
+            f"({names.POD_NODE}); delete the pod, so that it is scheduled anew"
+        )
+    try:
+        slots = decode_grant(text)
+    except CodecError as error:
+        raise GrantError(
+            f"the grant of pod {pod.key} cannot be read: {error}; delete the pod, so that it is "
+            "scheduled anew"
+        ) from error
+    return PodGrant(
+        uid=pod.metadata.uid,
+        namespace=pod.metadata.namespace,
+        name=pod.metadata.name,
+        text=text,
+        containers=tuple(_containers(pod, slots, family)),
+    )
+
+
+def _containers(
+    pod: Pod, slots: tuple[tuple[GrantedDevice, ...], ...], family: DeviceFamily
+) -> Iterator[ContainerGrant]:
+    init_count = len(pod.init_containers)
+    for index, container in enumerate(pod.all_containers):
+        slot = slots[index] if index < len(slots) else ()
+        slices = tuple(
+            Slice(d.uuid, d.memory_mib, d.cores) for d in slot if d.vendor == family.vendor
+        )
+        if not slices:
+            continue
+        role = Role.APP
+        if index < init_count:
+            role = Role.SIDECAR if container.restart_policy == "Always" else Role.INIT
+        limits = (container.resources.limits if container.resources else None) or {}
+        yield ContainerGrant(
+            container.name, role, slices, priority=_priority(limits.get(family.priority))
+        )
+
+
+def _priority(value: str | float | None) -> int:
+    """0 is high, 1 low; what is no number is low, because a wish is no right."""
+    try:
+        return 1 if value is None else min(max(parse_integer(value), 0), 1)
+    except QuantityError:
+        return 1

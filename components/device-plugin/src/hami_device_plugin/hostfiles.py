@@ -1,0 +1,182 @@
+"""Our folder on the host: the delivered limiter, each container's files, and the pods' grants.
+
+<vgpu>/current -> <version>                 delivered by hami-core
+<vgpu>/containers/<uid>_<container>/        control and usage
+<vgpu>/grants/<uid>.json                    root only: the grant a pod was admitted with
+"""
+
+import fcntl
+import os
+import re
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from hami_device_plugin.cdi import HostPaths
+from hami_device_plugin.grant import PodGrant
+from hamikit import names
+from hamikit.region import (
+    LOCK_BASE,
+    MAX_SLOTS,
+    Control,
+    RegionError,
+    create_usage,
+    read_control,
+    write_control,
+)
+
+log = structlog.get_logger()
+
+GRANTS_NAME = "grants"
+_DIRECTORY = re.compile(r"([0-9a-zA-Z-]+)_(.+)")
+# struct flock of 64-bit Linux: type, whence, start, length, pid.
+_FLOCK = struct.Struct("hhqqi4x")
+_F_OFD_GETLK = 36
+
+
+class NotDelivered(Exception):
+    """hami-core has not put the limiter on this node yet."""
+
+
+class HostFiles:
+    """Everything below `<hook path>/vgpu`."""
+
+    def __init__(self, vgpu_dir: Path) -> None:
+        self._root = vgpu_dir
+        self._containers = vgpu_dir / names.CONTAINERS_NAME
+        self._grants = vgpu_dir / GRANTS_NAME
+
+    def prepare(self) -> None:
+        """Create the folders."""
+        self._containers.mkdir(parents=True, exist_ok=True, mode=0o755)
+        self._grants.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def library(self, version: str = "") -> str:
+        """The version of the limiter to use: the given one while it is there, else the current.
+
+        Raises:
+            NotDelivered: there is none yet.
+        """
+        if version and self._whole(version):
+            return version
+        try:
+            current = os.path.basename(os.readlink(self._root / names.CURRENT_NAME))
+        except OSError:
+            current = ""
+        if not current or not self._whole(current):
+            raise NotDelivered(
+                f"hami-core has not been delivered yet on this node: {self._root}/"
+                f"{names.CURRENT_NAME} leads to no {names.LIB_NAME}; see the DaemonSet hami-core"
+            )
+        return current
+
+    def _whole(self, version: str) -> bool:
+        folder = self._root / version
+        return all((folder / name).is_file() for name in (names.LIB_NAME, names.PRELOAD_NAME))
+
+    def paths(self, uid: str, container: str, version: str) -> HostPaths:
+        """What is mounted into a container."""
+        folder, library = self._folder(uid, container), self._root / version
+        return HostPaths(
+            library=str(library / names.LIB_NAME),
+            preload=str(library / names.PRELOAD_NAME),
+            control=str(folder / names.CONTROL_NAME),
+            usage=str(folder / names.USAGE_NAME),
+        )
+
+    def put_limits(self, uid: str, container: str, wanted: Control) -> None:
+        """Put a container's limits in force and see to its usage file.
+
+        What the monitor set in the control file stays while the limits are the same. RegionError
+        when the limits cannot be written in this form.
+        """
+        folder = self._folder(uid, container)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        path = folder / names.CONTROL_NAME
+        try:
+            present = read_control(path).devices
+        except FileNotFoundError:
+            present = ()
+        except RegionError as error:
+            # Only root writes here, so this is a crash or an older layout: start afresh.
+            log.warning("control file is replaced", path=str(path), error=str(error))
+            path.unlink()
+            present = ()
+        if present != wanted.devices:
+            write_control(path, wanted)
+        create_usage(folder / names.USAGE_NAME)
+
+    def in_use(self, uid: str) -> bool:
+        """Whether a process of any container of this pod still has the limiter loaded.
+
+        Each such process holds a lock in its usage file that the kernel drops when it dies.
+        """
+        return any(
+            _locked(folder / names.USAGE_NAME)
+            for folder in self._containers.glob(f"{uid}_*")
+            if folder.is_dir()
+        )
+
+    def _folder(self, uid: str, container: str) -> Path:
+        return self._containers / f"{uid}_{container}"
+
+    def load_grants(self) -> list[PodGrant]:
+        """The grants of all pods that were admitted and not swept yet."""
+        found: list[PodGrant] = []
+        for path in self._grants.glob("*.json"):
+            try:
+                found.append(msgspec.json.decode(path.read_bytes(), type=PodGrant))
+            except (OSError, msgspec.MsgspecError) as error:
+                log.warning("a pod's kept grant cannot be read", path=str(path), error=str(error))
+        return found
+
+    def save_grant(self, grant: PodGrant) -> None:
+        """Keep a pod's grant across restarts of this plugin."""
+        path = self._grants / f"{grant.uid}.json"
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(msgspec.json.encode(grant))
+        temporary.rename(path)
+
+    def forget(self, uid: str) -> None:
+        """Remove everything of a pod."""
+        for folder in self._containers.glob(f"{uid}_*"):
+            _remove_files(folder)
+        (self._grants / f"{uid}.json").unlink(missing_ok=True)
+
+    def known_pods(self) -> dict[str, float]:
+        """The pods that have files here, and when the newest folder of each was made."""
+        found: dict[str, float] = {}
+        for folder in self._containers.glob("*_*"):
+            match = _DIRECTORY.fullmatch(folder.name)
+            # HAMi's own plugin keeps folders of the same name here; they have no control file.
+            if match is None or not (folder / names.CONTROL_NAME).exists():
+                continue
+            found[match[1]] = max(found.get(match[1], 0.0), folder.stat().st_mtime)
+        for path in self._grants.glob("*.json"):
+            found.setdefault(path.stem, path.stat().st_mtime)
+        return found
+
+
+def _locked(path: Path) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, LOCK_BASE, MAX_SLOTS, 0)
+        answer = _FLOCK.unpack(fcntl.fcntl(fd, _F_OFD_GETLK, question))
+        return bool(answer[0] != fcntl.F_UNLCK)
+    finally:
+        os.close(fd)
+
+
+def _remove_files(folder: Path) -> None:
+    entries: Iterable[Path] = folder.iterdir() if folder.is_dir() else ()
+    for path in entries:
+        path.unlink()
+    folder.rmdir()

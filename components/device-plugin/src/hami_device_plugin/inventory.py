@@ -1,0 +1,76 @@
+"""What the node has to give: cards as announced to schedulers, slots as announced to kubelet."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+
+from hami_device_plugin.settings import Settings
+from hamikit.codec import RegisteredDevice
+from hamikit.gpu import Card
+
+SLOT_PREFIX = "slot-"
+
+
+def merge(known: Iterable[Card], seen: Iterable[Card]) -> tuple[Card, ...]:
+    """The cards seen now, and those known from before that are missing, as unhealthy."""
+    present = {card.uuid: card for card in seen}
+    lost = (replace(card, healthy=False) for card in known if card.uuid not in present)
+    return tuple(sorted([*present.values(), *lost], key=lambda card: (card.index, card.uuid)))
+
+
+def announced(
+    cards: Iterable[Card], settings: Settings, unhealthy: Collection[str] = ()
+) -> tuple[RegisteredDevice, ...]:
+    """The cards as the register annotation lists them (form: HAMi v2.10).
+
+    A card whose memory nobody knows cannot be shared out and is left out.
+    """
+    found: list[RegisteredDevice] = []
+    for card in cards:
+        memory = card.memory_mib or settings.preconfigured_memory_mib
+        hidden = card.uuid in settings.hidden_uuids or card.index in settings.hidden_indexes
+        if hidden or not memory:
+            continue
+        found.append(
+            RegisteredDevice(
+                id=card.uuid,
+                index=card.index,
+                count=settings.split_count,
+                devmem=int(memory * settings.memory_scaling),
+                devcore=int(100 * settings.core_scaling),
+                type=_type(card.name),
+                numa=card.numa or 0,
+                mode=settings.mode,
+                health=card.healthy and card.uuid not in unhealthy,
+            )
+        )
+    return tuple(found)
+
+
+def _type(name: str) -> str:
+    return name if name.startswith("NVIDIA") else f"NVIDIA-{name}"
+
+
+def slot_ids(count: int) -> list[str]:
+    """The ids of `count` slots; the n-th is the same at every start of the plugin."""
+    return [f"{SLOT_PREFIX}{n:04d}" for n in range(count)]
+
+
+def slots(devices: Sequence[RegisteredDevice], held: Collection[str]) -> dict[str, bool]:
+    """Every slot id and whether it is healthy.
+
+    A slot stands for no particular card: which one a container gets is its grant's business. Held
+    ids are always healthy, also ids of other plugins, because after its own restart kubelet kills
+    the pods whose ids are not; what a lost card takes away are free slots, the last ones first.
+    """
+    total = sum(device.count for device in devices)
+    usable = sum(device.count for device in devices if device.health)
+    return share(total, usable, held)
+
+
+def share(total: int, usable: int, held: Collection[str]) -> dict[str, bool]:
+    """`total` slots with as many healthy as are usable, and at least the held ones."""
+    ids = slot_ids(total)
+    free = [slot for slot in ids if slot not in held]
+    room = max(0, usable - len(held))
+    healthy = {*held, *free[:room]}
+    return {slot: slot in healthy for slot in sorted({*ids, *held})}

@@ -1,0 +1,48 @@
+"""What the device plugin counts."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25)
+
+
+class Metrics:
+    """One set of metrics on a registry of its own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.allocations = Counter(
+            "hami_device_plugin_allocations",
+            "Containers that kubelet asked devices for.",
+            registry=registry,
+        )
+        self.registrations = Counter(
+            "hami_device_plugin_registrations",
+            "Times that kubelet accepted this plugin.",
+            registry=registry,
+        )
+        self.prestart = Histogram(
+            "hami_device_plugin_prestart_seconds",
+            "How long container starts were prepared, by outcome: ok, or why not.",
+            ["outcome"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self.cards = Gauge(
+            "hami_device_plugin_cards", "Cards of this node.", ["health"], registry=registry
+        )
+        self.slots = Gauge(
+            "hami_device_plugin_slots",
+            "Device ids announced to kubelet.",
+            ["health"],
+            registry=registry,
+        )
+
+    def count_cards(self, healthy: int, unhealthy: int) -> None:
+        """Set the gauge of cards."""
+        self.cards.labels("healthy").set(healthy)
+        self.cards.labels("unhealthy").set(unhealthy)
+
+    def count_slots(self, healthy: int, unhealthy: int) -> None:
+        """Set the gauge of slots."""
+        self.slots.labels("healthy").set(healthy)
+        self.slots.labels("unhealthy").set(unhealthy)

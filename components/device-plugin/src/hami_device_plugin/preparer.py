@@ -1,0 +1,252 @@
+"""Carries out grants: whose ids these are, what was granted, and the files in place."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from hami_device_plugin import cdi
+from hami_device_plugin.cdi import CdiError
+from hami_device_plugin.cdifiles import CdiFiles
+from hami_device_plugin.grant import ContainerGrant, GrantError, PodGrant, pod_grant
+from hami_device_plugin.hostfiles import HostFiles, NotDelivered
+from hami_device_plugin.identity import Checkpoint, Held, IdentityError
+from hami_device_plugin.invariant import excess
+from hami_device_plugin.pods import Pods
+from hami_device_plugin.runtime import Runtime
+from hami_device_plugin.settings import Settings
+from hami_device_plugin.stock import Stock
+from hamikit import names
+from hamikit.codec import RegisteredDevice
+from hamikit.objects import Pod
+from hamikit.region import Control, ControlDevice, CorePolicy, RegionError
+
+log = structlog.get_logger()
+
+MIB = 1024 * 1024
+T = TypeVar("T")
+
+
+class Refusal(Exception):
+    """A container may not start, now; kubelet shows the text as an event and tries again.
+
+    `reason` is one of few words, for metrics; what is `late` is worth waiting for.
+    """
+
+    def __init__(self, reason: str, text: str, *, late: bool = False) -> None:
+        self.reason, self.late = reason, late
+        super().__init__(text)
+
+
+class PodUnknown(Refusal):
+    """Nobody has told us of this pod yet."""
+
+    def __init__(self, uid: str, node: str) -> None:
+        self.uid = uid
+        super().__init__(
+            "pod-unknown",
+            f"pod with UID {uid} is not known on node {node} yet: the API server has not told",
+            late=True,
+        )
+
+
+class NoGrant(Refusal):
+    """The pod has no grant that can be carried out."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("no-grant", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the preparation works with."""
+
+    node: str
+    settings: Settings
+    stock: Stock
+    read_checkpoint: Callable[[], Checkpoint]
+    pods: Pods
+    files: HostFiles
+    cdi: CdiFiles
+    runtime: Runtime
+    report: Callable[[Pod, str, str], None]
+    """Writes a warning event: pod, reason, text."""
+
+
+class Preparer:
+    """Carries out grants, one container start at a time, and keeps the account of all of them.
+
+    Everything that decides runs in one worker thread, so the account needs no lock and the event
+    loop stays free for Allocate.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare")
+        self.admitted = {grant.uid: grant for grant in parts.files.load_grants()}
+        parts.pods.remember(self.admitted.values())
+
+    async def in_worker(self, call: Callable[[], T]) -> T:
+        """Run something that touches the account where it is safe."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, call)
+
+    def learn(self, pod: Pod) -> None:
+        """Take over a pod that the informer has not told of."""
+        self._parts.pods.learn(pod)
+
+    def report(self, pod: Pod, text: str) -> None:
+        """Tell on the pod why it has no grant."""
+        self._parts.report(pod, "NoGrant", text)
+
+    def attempt(self, ids: Collection[str]) -> bool:
+        """Prepare every container that holds these ids; whether a spec changed.
+
+        Raises:
+            Refusal: it may not start, or not yet.
+        """
+        parts = self._parts
+        try:
+            holders = parts.read_checkpoint().with_ids(parts.stock.resource, ids)
+        except IdentityError as error:
+            raise Refusal("identity", str(error), late=True) from error
+        if not holders:
+            raise Refusal(
+                "identity",
+                f"kubelet's checkpoint has no container with the ids {', '.join(sorted(ids))}",
+                late=True,
+            )
+        ours = [holder for holder in holders if holder.cdi_name]
+        if not ours:
+            # Another plugin answered Allocate, before a migration: its answer still stands.
+            log.info("container start left alone", pod=holders[0].pod_uid)
+            return False
+        off = parts.runtime.cdi_off()
+        if off:
+            raise Refusal("cdi-off", off)
+        changed = [self._pod(uid, ours) for uid in sorted({holder.pod_uid for holder in ours})]
+        return any(changed)
+
+    def _pod(self, uid: str, holders: Iterable[Held]) -> bool:
+        pod = self._parts.pods.get(uid)
+        if pod is None:
+            raise PodUnknown(uid, self._parts.node)
+        if pod.metadata.deletion_timestamp:
+            raise Refusal("pod-deleted", f"pod {pod.key} is being deleted")
+        mine = [holder for holder in holders if holder.pod_uid == uid]
+        try:
+            grant = self._named(self._grant(pod), mine)
+        except GrantError as error:
+            self.report(pod, str(error))
+            raise NoGrant(str(error)) from error
+        return self._carry_out(grant, [grant.of(holder.container) for holder in mine])
+
+    def _grant(self, pod: Pod) -> PodGrant:
+        admitted = self.admitted.get(pod.metadata.uid)
+        if admitted is not None:
+            return admitted
+        parts = self._parts
+        text = parts.pods.first_grant(pod.metadata.uid)
+        return pod_grant(pod, text, parts.node, parts.settings.family)
+
+    def _named(self, grant: PodGrant, holders: Iterable[Held]) -> PodGrant:
+        """The grant with the CDI names of these containers filled in."""
+        named = {}
+        for holder in holders:
+            mine = grant.of(holder.container)
+            if len(mine.slices) != len(holder.ids):
+                raise GrantError(
+                    f"container {holder.container!r} of pod {grant.key} holds {len(holder.ids)} "
+                    f"devices, but was granted {len(mine.slices)}; delete the pod, so that it is "
+                    "scheduled anew"
+                )
+            named[mine.name] = msgspec.structs.replace(mine, cdi_name=holder.cdi_name)
+        containers = tuple(named.get(c.name, c) for c in grant.containers)
+        return msgspec.structs.replace(grant, containers=containers)
+
+    def _carry_out(self, grant: PodGrant, containers: Iterable[ContainerGrant]) -> bool:
+        cards = self._cards(grant)
+        files = self._parts.files
+        try:
+            version = files.library(grant.library)
+        except NotDelivered as error:
+            raise Refusal("library", str(error), late=True) from error
+        admitted = msgspec.structs.replace(grant, library=version)
+        if grant.uid not in self.admitted:
+            too_much = excess(grant, self._existing(), cards)
+            if too_much is not None:
+                raise Refusal("card-full", f"pod {grant.key} must wait: {too_much}", late=True)
+        try:
+            changed = [self._put(admitted, container, cards) for container in containers]
+        except (CdiError, RegionError) as error:
+            raise Refusal("files", str(error)) from error
+        return any(changed)
+
+    def _cards(self, grant: PodGrant) -> dict[str, RegisteredDevice]:
+        cards = self._parts.stock.cards()
+        if cards is None:
+            raise Refusal("card-missing", "the cards of this node are not read yet", late=True)
+        wanted = {part.uuid for container in grant.containers for part in container.slices}
+        if missing := sorted(wanted - cards.keys()):
+            raise Refusal(
+                "card-missing",
+                f"pod {grant.key} was granted {', '.join(missing)}, which node "
+                f"{self._parts.node} does not have (any more); delete the pod, so that it is "
+                "scheduled anew",
+            )
+        return {uuid: cards[uuid] for uuid in wanted}
+
+    def _existing(self) -> list[PodGrant]:
+        """The admitted pods that still hold their cards: not ended, or gone but still running."""
+        parts = self._parts
+        if not parts.pods.complete():
+            return list(self.admitted.values())
+        living = parts.pods.living()
+        return [
+            grant
+            for uid, grant in self.admitted.items()
+            if uid in living or parts.files.in_use(uid)
+        ]
+
+    def _put(
+        self, grant: PodGrant, container: ContainerGrant, cards: Mapping[str, RegisteredDevice]
+    ) -> bool:
+        parts = self._parts
+        # Everything that can be refused is found out before the account and the disk change.
+        paths = parts.files.paths(grant.uid, container.name, grant.library)
+        chosen = [(part.uuid, cards[part.uuid].index) for part in container.slices]
+        specs = parts.cdi.node_specs()
+        if specs:
+            version, edits = cdi.card_edits(specs, chosen)
+            visible = names.VISIBLE_VOID
+        else:
+            # Without a specification of the cards an NVIDIA runtime has to bring them.
+            version, edits = cdi.MIN_VERSION, {}
+            visible = ",".join(uuid for uuid, _ in chosen)
+        ours = cdi.our_edits(
+            container,
+            paths,
+            visible=visible,
+            oversubscribed=parts.settings.memory_scaling > 1,
+        )
+        document = cdi.specification(container.cdi_name, version, cdi.merge([edits, ours]))
+        if self.admitted.get(grant.uid) != grant:
+            parts.files.save_grant(grant)
+            self.admitted[grant.uid] = grant
+        parts.files.put_limits(grant.uid, container.name, control(container, parts.settings))
+        return parts.cdi.write(container.cdi_name, document)
+
+
+def control(container: ContainerGrant, settings: Settings) -> Control:
+    """A container's limits as its control file says them."""
+    policy = CorePolicy[settings.family.core_policy.upper()]
+    return Control(
+        devices=tuple(
+            ControlDevice(part.uuid, part.memory_mib * MIB, part.cores) for part in container.slices
+        ),
+        priority=container.priority,
+        core_policy=CorePolicy.DISABLE if settings.disable_core_limit else policy,
+    )

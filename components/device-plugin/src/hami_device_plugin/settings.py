@@ -1,0 +1,117 @@
+"""The operator's settings for this node: device-config.yaml with config.json's entries over it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hamikit import names
+from hamikit.deviceconfig import ConfigError, nvidia_family
+from hamikit.devices import NVIDIA, DeviceFamily
+
+CORE_POLICIES = ("default", "force", "disable")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this node's cards are shared out.
+
+    A card may be shared by `split_count` tasks; memory and cores are announced times their
+    scaling; `preconfigured_memory_mib` stands in where NVML does not tell a card's memory.
+    """
+
+    family: DeviceFamily = NVIDIA
+    split_count: int = 10
+    memory_scaling: float = 1.0
+    core_scaling: float = 1.0
+    preconfigured_memory_mib: int = 0
+    mode: str = names.MODE_HAMI_CORE
+    disable_core_limit: bool = False
+    hidden_uuids: frozenset[str] = frozenset()
+    hidden_indexes: frozenset[int] = frozenset()
+
+
+# Key, lower-cased as HAMi compares it in config.json -> (field, what its value must be).
+_KEYS: dict[str, tuple[str, type]] = {
+    "devicesplitcount": ("split_count", int),
+    "devicememoryscaling": ("memory_scaling", float),
+    "devicecorescaling": ("core_scaling", float),
+    "preconfigureddevicememory": ("preconfigured_memory_mib", int),
+    "disablecorelimit": ("disable_core_limit", bool),
+}
+_NODE_KEYS: dict[str, tuple[str, type]] = {**_KEYS, "operatingmode": ("mode", str)}
+
+
+def cluster_settings(section: Mapping[str, Any]) -> Settings:
+    """Settings from the `nvidia:` section of device-config.yaml.
+
+    Raises:
+        ConfigError: a value of the wrong kind; names the key.
+    """
+    plain = Settings(family=nvidia_family(dict(section)))
+    return _checked(_overlaid(plain, _lowered(section), _KEYS, "nvidia"))
+
+
+def node_settings(cluster: Settings, text: str, node: str) -> Settings:
+    """The cluster's settings with those of config.json for this node; a later entry wins.
+
+    Keys match in any case; a key that is present counts, whatever its value.
+
+    Raises:
+        ConfigError: not the form of config.json, or a value of the wrong kind.
+    """
+    try:
+        entries = json.loads(text)["nodeconfig"]
+        mine = [_lowered(entry) for entry in entries if entry.get("name") == node]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f'config.json: {error!r}; it must be {{"nodeconfig": [{{"name": ..., ...}}]}}'
+        ) from error
+    settings = cluster
+    for entry in mine:
+        settings = _overlaid(settings, entry, _NODE_KEYS, f"nodeconfig of {node}")
+        hidden = _lowered(entry.get("filterdevices") or {})
+        settings = replace(
+            settings,
+            hidden_uuids=frozenset(hidden.get("uuid") or ()),
+            hidden_indexes=frozenset(hidden.get("index") or ()),
+        )
+    return _checked(settings)
+
+
+def _lowered(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.lower(): value for key, value in mapping.items()}
+
+
+def _overlaid(
+    settings: Settings, values: Mapping[str, Any], keys: Mapping[str, tuple[str, type]], where: str
+) -> Settings:
+    changes: dict[str, Any] = {}
+    for key, (field, kind) in keys.items():
+        value = values.get(key)
+        if value is None:
+            continue
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        # bool is an int in Python; a count of `true` is a mistake.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ConfigError(f"{where}: {key} is {value!r}, must be of type {kind.__name__}")
+        changes[field] = value
+    return replace(settings, **changes)
+
+
+def _checked(settings: Settings) -> Settings:
+    if not 1 <= settings.split_count <= 1000:
+        raise ConfigError(f"deviceSplitCount is {settings.split_count}, must lie in 1..1000")
+    if settings.family.core_policy not in CORE_POLICIES:
+        raise ConfigError(
+            f"gpuCorePolicy is {settings.family.core_policy!r}, must be one of "
+            + ", ".join(CORE_POLICIES)
+        )
+    for name, value in (
+        ("deviceMemoryScaling", settings.memory_scaling),
+        ("deviceCoreScaling", settings.core_scaling),
+    ):
+        if not 0 < value <= 100:
+            raise ConfigError(f"{name} is {value}, must be above 0 and at most 100")
+    return settings
