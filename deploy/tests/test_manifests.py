@@ -9,7 +9,9 @@ import pytest
 from kubernetes_validate import validate
 from ruamel.yaml import YAML
 
+from hami_webhook.conditions import match_condition
 from hamikit import names
+from hamikit.deviceconfig import nvidia_family
 
 DEPLOY = Path(__file__).parents[1]
 OVERLAYS = ("local", "kind")
@@ -103,3 +105,13 @@ def test_image_pins_are_in_one_place():
         path for path in DEPLOY.rglob("*.yaml") if "newTag" in path.read_text(encoding="utf-8")
     ]
     assert found == [DEPLOY / "features" / "release" / "kustomization.yaml"]
+
+
+def test_the_webhook_is_asked_about_exactly_our_resources(objects):
+    """The registration's condition is the one the webhook prints for the shipped configuration."""
+    registration = next(o for o in objects if o["kind"] == "MutatingWebhookConfiguration")
+    config = next(o for o in objects if o["metadata"]["name"] == "hami-device-config")
+    section = YAML(typ="safe").load(config["data"]["device-config.yaml"])["nvidia"]
+    (condition,) = registration["webhooks"][0]["matchConditions"]
+    expected = match_condition(nvidia_family(section))
+    assert condition["expression"].split() == expected.split()
