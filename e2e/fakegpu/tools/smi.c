@@ -3,6 +3,7 @@
 #include "fg_nvml.h"
 
 #include <dlfcn.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -151,18 +152,40 @@ static int query(unsigned count, const char *fields, const char *format) {
 static const char bar[] =
     "+-----------------------------------------------------------------------------------------+";
 
-static void print_processes(const struct card *c, bool *any) {
+/* One framed line, cut or filled to the frame's width. */
+__attribute__((format(printf, 1, 2))) static void line(const char *format, ...) {
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    printf("| %-87.87s |\n", text);
+}
+
+static void print_card(const struct card *c) {
+    if (c->rc != NVML_SUCCESS) {
+        line("%3u  ERR! %s", c->index, nvml.error(c->rc));
+    } else {
+        line("%3u  %-40s %s", c->index, c->name, c->pci.busId);
+        line("     %-42s %10lluMiB / %7lluMiB %8u%%", c->uuid,
+             (unsigned long long)(c->memory.used / MIB),
+             (unsigned long long)(c->memory.total / MIB), c->load.gpu);
+    }
+    puts(bar);
+}
+
+static bool print_processes(const struct card *c) {
     static nvmlProcessInfo_v2_t infos[MOST_PROCESSES];
     unsigned n = MOST_PROCESSES;
-    if (nvml.processes(c->handle, &n, infos) != NVML_SUCCESS)
-        return;
+    if (c->rc != NVML_SUCCESS || nvml.processes(c->handle, &n, infos) != NVML_SUCCESS)
+        return false;
     for (unsigned i = 0; i < n; i++) {
         char name[64] = "[Not Found]";
         nvml.process_name(infos[i].pid, name, sizeof name);
-        printf("| %4u %10u    C   %-52.52s %8llu MiB  |\n", c->index, infos[i].pid, name,
-               (unsigned long long)(infos[i].usedGpuMemory / MIB));
-        *any = true;
+        line("%3u %10u    C   %-50.50s %8lluMiB", c->index, infos[i].pid, name,
+             (unsigned long long)(infos[i].usedGpuMemory / MIB));
     }
+    return n > 0;
 }
 
 static void overview(unsigned count) {
@@ -171,32 +194,27 @@ static void overview(unsigned count) {
     bool any = false;
     nvml.driver(driver, sizeof driver);
     nvml.cuda(&cuda);
-    printf("%s\n| NVIDIA-SMI %-24s Driver Version: %-18s CUDA Version: %2d.%-5d|\n%s\n", bar,
-           driver, driver, cuda / 1000, cuda % 1000 / 10, bar);
-    printf("| GPU  %-83s|\n|      %-83s|\n%s\n", "Name                                      Bus-Id",
-           "UUID                                              Memory-Usage           GPU-Util", bar);
+    puts(bar);
+    line("NVIDIA-SMI %-20s Driver Version: %-20s CUDA Version: %d.%d", driver, driver, cuda / 1000,
+         cuda % 1000 / 10);
+    puts(bar);
+    line("GPU  %-40s Bus-Id", "Name");
+    line("     %-42s %24s %9s", "UUID", "Memory-Usage", "GPU-Util");
+    puts(bar);
     for (unsigned i = 0; i < count; i++) {
         struct card c = read_card(i);
-        if (c.rc != NVML_SUCCESS) {
-            printf("| %3u   ERR! %-77.77s|\n%s\n", i, nvml.error(c.rc), bar);
-            continue;
-        }
-        printf("| %3u  %-41.41s %-41s|\n", i, c.name, c.pci.busId);
-        printf("|      %-42s %10lluMiB / %7lluMiB %9u%%  |\n%s\n", c.uuid,
-               (unsigned long long)(c.memory.used / MIB),
-               (unsigned long long)(c.memory.total / MIB), c.load.gpu, bar);
+        print_card(&c);
     }
-    printf("%s\n| Processes: %-77s|\n| %-88s|\n%s\n", bar, "",
-           " GPU        PID  Type  Process name                                         GPU Memory",
-           bar);
+    line("Processes:");
+    line("GPU        PID  Type  %-50s  GPU Memory", "Process name");
+    puts(bar);
     for (unsigned i = 0; i < count; i++) {
         struct card c = read_card(i);
-        if (c.rc == NVML_SUCCESS)
-            print_processes(&c, &any);
+        any = print_processes(&c) || any;
     }
     if (!any)
-        printf("|  %-87s|\n", "No running processes found");
-    printf("%s\n", bar);
+        line("No running processes found");
+    puts(bar);
 }
 
 int main(int argc, char **argv) {
