@@ -1,11 +1,14 @@
 """A node's containers folder and its pods, made for one test."""
 
+import fcntl
+import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from hamikit.objects import (
     Container,
     ContainerState,
@@ -25,14 +28,23 @@ UNLIMITED_STARTS_AT = 56
 DEVICES_AT, DEVICE_SIZE = 4096, 256
 SLOTS_AT, SLOT_SIZE, SHARES_AT = 8192, 1152, 128
 UNIT = 512
+LOCK_BASE = 0x40000000
+FLOCK = struct.Struct("hhqqi0q")  # struct flock of a 64-bit Linux
 
 
 class Usage:
-    """Writes into a usage file as the limiter in the container does."""
+    """Writes into a usage file as the limiter in the container does.
+
+    Its processes are alive, that is, hold their slots' locks, until `close`.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         create_usage(path)
+        self.path = path
+        self.alive = path.open("r+b")
+
+    def close(self) -> None:
+        self.alive.close()
 
     def put(self, at: int, layout: str, *values: Any) -> None:
         with self.path.open("r+b") as file:
@@ -44,6 +56,8 @@ class Usage:
 
     def process(self, slot: int, *, last_s: float = 0, **shares: int) -> None:
         """A live process; shares are of device 0, in bytes, named like the kinds."""
+        lock = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, LOCK_BASE + slot, 1, 0)
+        fcntl.fcntl(self.alive, fcntl.F_OFD_SETLK, lock)
         at = SLOTS_AT + slot * SLOT_SIZE
         self.put(at, "<IiQQ", 1, 40 + slot, 1, int(last_s * 1e9))
         for name, size in shares.items():
@@ -62,31 +76,43 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def granted(root: Path) -> Callable[..., Usage]:
+def granted(root: Path) -> Iterator[Callable[..., Usage]]:
     """Makes a container's folder with both files: `granted("uid-a_main", ("GPU-a", 3000, 30))`."""
+    made: list[Usage] = []
 
     def make(name: str, *devices: tuple[str, int, int]) -> Usage:
         (root / name).mkdir()
         slices = tuple(ControlDevice(uuid, mib * MIB, cores) for uuid, mib, cores in devices)
         write_control(root / name / "control", Control(slices))
-        return Usage(root / name / "usage")
+        made.append(Usage(root / name / "usage"))
+        return made[-1]
 
-    return make
+    yield make
+    for usage in made:
+        usage.close()
 
 
 @pytest.fixture
 def make_pod() -> Callable[..., Pod]:
-    """Makes a pod `ns/pod-<uid>`; `ended` names the containers that have terminated."""
+    """Makes a pod `ns/pod-<uid>`; `ended` and `waiting` name containers in that state."""
 
     def make(
         uid: str,
         *containers: str,
         init: tuple[str, ...] = (),
         ended: tuple[str, ...] = (),
+        waiting: tuple[str, ...] = (),
         phase: str = "Running",
     ) -> Pod:
         gone = ContainerState(terminated=ContainerStateTerminated())
-        statuses = [ContainerStatus(name, state=gone) for name in ended]
+        again = ContainerState(waiting={"reason": "CrashLoopBackOff"})
+        here = ContainerState(running={"startedAt": "2026-01-01T00:00:00Z"})
+        statuses = [
+            ContainerStatus(
+                name, state=gone if name in ended else again if name in waiting else here
+            )
+            for name in containers
+        ]
         return Pod(
             Metadata(f"pod-{uid}", "ns", uid),
             PodSpec([Container(c) for c in containers], [Container(c) for c in init], "node-1"),

@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
 from hami_monitor.collectors import (
     BuildInfo,
     ContainerCollector,
@@ -13,8 +16,6 @@ from hami_monitor.collectors import (
 )
 from hami_monitor.host import CardReading, HostState
 from hamikit.gpu import Card
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
 MIB = 1024 * 1024
 NOW = 1_700_000_000.0
@@ -79,6 +80,17 @@ def test_without_nvml_the_cards_are_absent():
     text = exposition(HostCollector(StillHost(HostState()), "node-1"))
     assert samples(text, "hami_host_gpu_memory_used_bytes") == []
     assert samples(text, "hami_monitor_nvml_up") == [({"node": "node-1"}, 0.0)]
+
+
+def test_a_killed_process_holds_nothing(granted, root, make_pod):
+    """Its slot stays charged until a neighbour clears it up, but its lock is gone."""
+    usage = granted("uid-a_main", ("GPU-a", 100, 0))
+    usage.used(0, 16 * MIB)
+    usage.process(0, buffer=16 * MIB)
+    collector = ContainerCollector(root, lambda: [make_pod("uid-a", "main")])
+    assert samples(exposition(collector), "hami_vgpu_memory_used_bytes")[0][1] == 16 * MIB
+    usage.close()
+    assert samples(exposition(collector), "hami_vgpu_memory_used_bytes")[0][1] == 0
 
 
 def test_activity_in_the_future_is_now(granted, root, make_pod):

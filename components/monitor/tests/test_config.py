@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from hami_monitor.config import Config, ConfigError
 
 

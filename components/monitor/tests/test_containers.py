@@ -6,11 +6,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from hami_monitor.containers import Unreadable, read_containers, reason_of
 from hamikit.objects import Container, Metadata, Pod, PodSpec
 from hamikit.region import CONTROL_SIZE, USAGE_SIZE, RegionError
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def read(root, *pods):
@@ -33,13 +34,23 @@ def test_joins_folders_with_pods(root, granted, make_pod):
 
 
 def test_leaves_out_what_is_no_running_container_of_a_known_pod(root, granted, make_pod):
-    """Unknown pods, unknown containers, ended containers, ended pods and odd names are silent."""
-    for name in ("uid-a_ended", "uid-a_unknown", "uid-b_main", "uid-c_main", "noseparator", "_"):
+    """Unknown pods and containers, what has ended or waits, and odd names are silent."""
+    (root / "_").mkdir()
+    for name in (
+        "uid-a_waiting",
+        "uid-a_ended",
+        "uid-a_unknown",
+        "uid-b_main",
+        "uid-c_main",
+        "noseparator",
+    ):
         granted(name, ("GPU-a", 10, 0))
     (root / "uid-a_main").write_text("a file, not a folder")
     (root / "uid-a_link").symlink_to(root / "uid-a_ended")
     pods = (
-        make_pod("uid-a", "ended", "main", "link", ended=("ended",)),
+        make_pod(
+            "uid-a", "ended", "waiting", "main", "link", ended=("ended",), waiting=("waiting",)
+        ),
         make_pod("uid-b", "main", phase="Succeeded"),
     )
     assert read(root, *pods) == ([], {})

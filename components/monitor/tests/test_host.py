@@ -6,7 +6,8 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from hami_monitor.host import TIMEOUT, UNAVAILABLE, Host
+
+from hami_monitor.host import NONSENSE, TIMEOUT, UNAVAILABLE, Host
 from hamikit.gpu import Nvml
 
 
@@ -153,6 +154,18 @@ def test_a_hanging_driver_makes_nobody_wait(host, fake, clock):
     fake.gate.set()
     asking.join(30)
     assert host.state().up
+
+
+def test_nonsense_does_not_end_the_questions(host, fake):
+    """An answer that breaks our reading is an error like any other, and the thread goes on."""
+    fake.faults["memory"] = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+    stopping = threading.Event()
+    thread = host.start(stopping)
+    assert host.answered.wait(30)
+    assert (host.state().up, host.state().errors) == (False, {NONSENSE: 1100.0})
+    assert thread.is_alive()
+    stopping.set()
+    thread.join(30)
 
 
 def test_asks_until_stopped_and_lets_go(host, fake):

@@ -6,17 +6,17 @@ from typing import Final
 
 import kubernetes
 import structlog
+from prometheus_client import CollectorRegistry, generate_latest
+
+from hami_monitor.collectors import BuildInfo, ContainerCollector, HostCollector, register
+from hami_monitor.config import Config, load
+from hami_monitor.host import Host
 from hamikit import logs, names
 from hamikit.cluster import Api
 from hamikit.gpu import Nvml
 from hamikit.informer import Informer
 from hamikit.objects import Pod
 from hamikit.service import Lifecycle, serve, status_app
-from prometheus_client import CollectorRegistry, generate_latest
-
-from hami_monitor.collectors import BuildInfo, ContainerCollector, HostCollector, register
-from hami_monitor.config import Config, load
-from hami_monitor.host import Host
 
 log = structlog.get_logger()
 

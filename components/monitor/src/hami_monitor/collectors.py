@@ -8,14 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from hamikit.objects import Pod
-from hamikit.region import Kind, Usage
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from hami_monitor.containers import Reading, Unreadable, read_containers
 from hami_monitor.host import CardReading, Host
+from hamikit.objects import Pod
+from hamikit.region import Kind, Usage
 
 ZONE: Final = "vGPU"
 _CARD: Final = ("node", "device_index", "device_uuid", "device_type")

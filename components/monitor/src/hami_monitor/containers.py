@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
+
 from hamikit import names
 from hamikit.objects import ContainerStatus, Pod
 from hamikit.region import (
@@ -66,8 +67,9 @@ class Unreadable:
 def read_containers(root: Path, pods: Iterable[Pod], unreadable: Unreadable) -> Iterator[Reading]:
     """Every container of `pods` that has a folder `<pod UID>_<container>` below `root`.
 
-    Containers that have ended are left out, and so are folders of pods we do not know: they have
-    no name to be reported under. No file below `root` can make this fail.
+    Containers that do not run (any more, or between two starts) are left out: their account is
+    stale. So are folders of pods we do not know: they have no name to be reported under. No file
+    below `root` can make this fail.
     """
     by_uid = {pod.metadata.uid: pod for pod in pods if not pod.terminal}
     for folder in _folders(root, unreadable):
@@ -98,8 +100,8 @@ def _wanted(pod: Pod, container: str) -> bool:
     if all(c.name != container for c in pod.all_containers):
         return False
     status = _statuses(pod).get(container)
-    ended = status is not None and status.state is not None and status.state.terminated is not None
-    return not ended
+    state = status.state if status is not None else None
+    return state is None or (state.waiting is None and state.terminated is None)
 
 
 def _statuses(pod: Pod) -> Mapping[str, ContainerStatus]:

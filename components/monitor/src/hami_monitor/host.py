@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
+
 from hamikit.gpu import Card, GpuError, Nvml
 
 log = structlog.get_logger()
 
 TIMEOUT: Final = "timeout"
+NONSENSE: Final = "unexpected answer"
 UNAVAILABLE: Final = "NVML unavailable"
 
 
@@ -77,7 +79,13 @@ class Host:
     def run(self, stopping: threading.Event) -> None:
         """Ask until `stopping`."""
         while not stopping.is_set():
-            self.ask()
+            try:
+                self.ask()
+            except Exception:
+                # A driver that answers nonsense must not end the questions for good.
+                log.exception("NVML cannot be understood")
+                self._failed(NONSENSE)
+                self._keep(None)
             stopping.wait(self._interval_s)
         self._nvml.close()
 
@@ -97,6 +105,9 @@ class Host:
         except GpuError as error:
             self._failed(UNAVAILABLE)
             log.warning("NVML does not answer", error=str(error))
+        self._keep(cards)
+
+    def _keep(self, cards: tuple[CardReading, ...] | None) -> None:
         with self._lock:
             self._asked, self._cards = None, cards
         self.answered.set()
