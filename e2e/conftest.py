@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import uuid
 
 import pytest
 
@@ -35,13 +36,15 @@ def kube():
 @pytest.fixture
 def namespace(kube, request):
     """A namespace of the test's own; gone, with its pods, before the next test begins."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50].strip("-")
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
+    name = f"{words}-{uuid.uuid4().hex[:6]}"
     kube.kubectl("create", "namespace", name)
     wait_until(lambda: service_account(kube, name), 30)
     yield name
     # Deployments first, so that nothing makes new pods while the old ones go.
-    kube.kubectl("delete", "deployment,pod", "--all", "-n", name, "--now", check=False)
-    kube.kubectl("delete", "namespace", name, "--timeout=180s")
+    kube.kubectl("delete", "deployment", "--all", "-n", name)
+    kube.kubectl("delete", "pod", "--all", "-n", name, "--now", "--timeout=120s")
+    kube.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def service_account(kube, namespace):
