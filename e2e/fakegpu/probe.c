@@ -335,8 +335,9 @@ int main(int argc, char **argv) {
         const char *name;
         int (*run)(int, char **);
     } verbs[] = {
-        {"info", run_info},           {"alloc", run_alloc}, {"hold", run_hold},
-        {"alloc-until-oom", run_until_oom}, {"spin", run_spin},   {"race", run_race},
+        {"info", run_info}, {"alloc", run_alloc},
+        {"hold", run_hold}, {"alloc-until-oom", run_until_oom},
+        {"spin", run_spin}, {"race", run_race},
     };
     if (argc > 1 && strcmp(argv[1], "--dlsym") == 0) {
         by_dlsym = true;

@@ -157,9 +157,12 @@ static int card_key(struct parser *p, const char *key, const char *value) {
         unsigned long *field;
         unsigned long most;
     } numbers[] = {
-        {"memory_mib", &s->memory_mib, 1ul << 24}, {"count", &s->count, MAX_COUNT},
-        {"sm", &s->sm, 1024},                      {"context_mib", &s->context_mib, 1ul << 20},
-        {"nvlinks", &s->nvlinks, 18},              {"power_w", &s->power_w, 10000},
+        {"memory_mib", &s->memory_mib, 1ul << 24},
+        {"count", &s->count, MAX_COUNT},
+        {"sm", &s->sm, 1024},
+        {"context_mib", &s->context_mib, 1ul << 20},
+        {"nvlinks", &s->nvlinks, 18},
+        {"power_w", &s->power_w, 10000},
         {"pci_id", &s->pci_id, 0xffff},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
@@ -206,8 +209,13 @@ static int open_section(struct parser *p, const char *text) {
     if (strcmp(text, "[card]") != 0)
         return fail(p, "unknown section '%s'; known: [driver], [card]", text);
     p->where = IN_CARD;
-    p->card = (struct section){.line = p->line, .numa = "0", .count = 1, .sm = 108,
-                               .context_mib = 300, .power_w = 400, .pci_id = 0x20b0,
+    p->card = (struct section){.line = p->line,
+                               .numa = "0",
+                               .count = 1,
+                               .sm = 108,
+                               .context_mib = 300,
+                               .power_w = 400,
+                               .pci_id = 0x20b0,
                                .major = 8};
     return 0;
 }
@@ -234,8 +242,8 @@ static int parse_line(struct parser *p, char *line) {
  * On failure returns a negative errno and writes one line: file, line, what and what to do. */
 int fg_parse_cards(const char *path, const char *seed, struct fg_state *image, char *error,
                    size_t error_len) {
-    struct parser p = {.path = path, .seed = seed, .image = image, .error = error,
-                       .error_len = error_len};
+    struct parser p = {
+        .path = path, .seed = seed, .image = image, .error = error, .error_len = error_len};
     char line[512];
     int rc = 0;
     memset(image, 0, sizeof *image);

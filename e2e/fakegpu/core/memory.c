@@ -44,9 +44,7 @@ void fg_card_lock(struct fg *fg, int card) {
     }
 }
 
-void fg_card_unlock(struct fg *fg, int card) {
-    atomic_store(&fg->st->cards[card].lock, 0);
-}
+void fg_card_unlock(struct fg *fg, int card) { atomic_store(&fg->st->cards[card].lock, 0); }
 
 uint64_t fg_share_bytes(const struct fg_share *share) {
     return atomic_load(&share->data_bytes) + atomic_load(&share->context_bytes);
@@ -55,7 +53,7 @@ uint64_t fg_share_bytes(const struct fg_share *share) {
 /* Sums the shares again; the caller holds the card's lock. */
 void fg_recount(struct fg *fg, int card) {
     uint64_t used = 0;
-    for (int i = 0; i < FG_SLOTS; i++)
+    for (int i = 0; i < (int)atomic_load(&fg->st->slots_high); i++)
         used += fg_share_bytes(&fg->st->slots[i].share[card]);
     atomic_store(&fg->st->cards[card].used, used);
 }
@@ -104,7 +102,7 @@ void fg_uncharge(struct fg *fg, int card, uint64_t bytes, enum fg_kind kind) {
 /* What living processes hold; right for a reader that may not write. */
 uint64_t fg_used(const struct fg *fg, int card) {
     uint64_t used = 0;
-    for (int i = 0; i < FG_SLOTS; i++) {
+    for (int i = 0; i < (int)atomic_load(&fg->st->slots_high); i++) {
         uint64_t bytes = fg_share_bytes(&fg->st->slots[i].share[card]);
         if (bytes > 0 && fg_slot_alive(fg, i, NULL))
             used += bytes;

@@ -85,7 +85,7 @@ int fg_reap(struct fg *fg) {
     if (!fg->writable || fg->slot < 0) /* a card's lock needs a slot to name */
         return 0;
     pthread_mutex_lock(&fg->registry);
-    for (int i = 0; i < FG_SLOTS; i++) {
+    for (int i = 0; i < (int)atomic_load(&fg->st->slots_high); i++) {
         struct fg_slot *s = &fg->st->slots[i];
         if (i == fg->slot || atomic_load(&s->state) != FG_SLOT_LIVE || is_own(s))
             continue;
@@ -105,6 +105,10 @@ static bool take(struct fg *fg, int slot) {
     struct fg_slot *s = &fg->st->slots[slot];
     if (!try_lock(fg, slot))
         return false;
+    uint32_t high = atomic_load(&fg->st->slots_high);
+    while (high < (uint32_t)slot + 1 &&
+           !atomic_compare_exchange_weak(&fg->st->slots_high, &high, (uint32_t)slot + 1))
+        ;
     fg->slot = slot;
     fg->generation = atomic_fetch_add(&s->generation, 1) + 1;
     if (atomic_load(&s->state) == FG_SLOT_LIVE) /* its owner died before anyone looked */

@@ -12,10 +12,19 @@ struct array {
 /* CU_AD_FORMAT_*: 1, 2 or 4 bytes a channel; 0 for one that is not modelled. */
 static unsigned format_bytes(int format) {
     switch (format) {
-    case 0x01: case 0x08: return 1;
-    case 0x02: case 0x09: case 0x10: return 2;
-    case 0x03: case 0x0a: case 0x20: return 4;
-    default: return 0;
+    case 0x01:
+    case 0x08:
+        return 1;
+    case 0x02:
+    case 0x09:
+    case 0x10:
+        return 2;
+    case 0x03:
+    case 0x0a:
+    case 0x20:
+        return 4;
+    default:
+        return 0;
     }
 }
 
@@ -59,14 +68,14 @@ CUresult cuArray3DCreate_v2(CUarray *out, const CUDA_ARRAY3D_DESCRIPTOR *descrip
 
 CUresult cuArrayCreate_v2(CUarray *out, const CUDA_ARRAY_DESCRIPTOR *d) {
     REQUIRE(d != NULL);
-    return create(out, &(CUDA_ARRAY3D_DESCRIPTOR){d->width, d->height, 0, d->format, d->channels, 0},
-                  1);
+    return create(out,
+                  &(CUDA_ARRAY3D_DESCRIPTOR){d->width, d->height, 0, d->format, d->channels, 0}, 1);
 }
 
 CUresult cuArrayCreate(CUarray *out, const CUDA_ARRAY_DESCRIPTOR_v1 *d) {
     REQUIRE(d != NULL);
-    return create(out, &(CUDA_ARRAY3D_DESCRIPTOR){d->width, d->height, 0, d->format, d->channels, 0},
-                  1);
+    return create(out,
+                  &(CUDA_ARRAY3D_DESCRIPTOR){d->width, d->height, 0, d->format, d->channels, 0}, 1);
 }
 
 CUresult cuMipmappedArrayCreate(CUmipmappedArray *out, const CUDA_ARRAY3D_DESCRIPTOR *descriptor,

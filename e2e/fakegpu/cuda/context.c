@@ -40,8 +40,8 @@ static bool valid(const struct ctx *ctx) {
 /* Pays for a context and brings it to life. */
 static CUresult open_context(struct ctx *ctx, CUdevice device, unsigned flags) {
     int card = cu_process.cards[device];
-    int rc = fg_charge(&cu_process.fg, card, cu_process.fg.st->cards[card].context_bytes,
-                       FG_CONTEXT);
+    int rc =
+        fg_charge(&cu_process.fg, card, cu_process.fg.st->cards[card].context_bytes, FG_CONTEXT);
     if (rc != 0)
         return cu_error(rc);
     ctx->magic = MAGIC_CTX;

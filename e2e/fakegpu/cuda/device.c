@@ -94,14 +94,14 @@ CUresult cuDeviceGetByPCIBusId(CUdevice *device, const char *id) {
 /* CU_DEVICE_ATTRIBUTE_* that differ from 0 and are the same on every card. */
 static int constant_attribute(int attribute) {
     static const int values[LAST_ATTRIBUTE + 1] = {
-        [1] = 1024,     [2] = 1024,      [3] = 1024,     [4] = 64,         [5] = 2147483647,
-        [6] = 65535,    [7] = 65535,     [8] = 49152,    [9] = 65536,      [10] = 32,
-        [11] = 2147483647, [12] = 65536, [13] = 1410000, [14] = 512,       [15] = 1,
-        [19] = 1,       [31] = 1,        [32] = 1,       [36] = 1215000,   [37] = 5120,
-        [38] = 41943040, [39] = 2048,    [40] = 3,       [41] = 1,         [78] = 1,
-        [79] = 1,       [80] = 1,        [81] = 167936,  [82] = 65536,     [83] = 1,
-        [89] = 1,       [90] = 1,        [95] = 1,       [96] = 1,         [97] = 166912,
-        [102] = 1,      [103] = 1,       [106] = 32,     [115] = 1,
+        [1] = 1024,        [2] = 1024,   [3] = 1024,     [4] = 64,       [5] = 2147483647,
+        [6] = 65535,       [7] = 65535,  [8] = 49152,    [9] = 65536,    [10] = 32,
+        [11] = 2147483647, [12] = 65536, [13] = 1410000, [14] = 512,     [15] = 1,
+        [19] = 1,          [31] = 1,     [32] = 1,       [36] = 1215000, [37] = 5120,
+        [38] = 41943040,   [39] = 2048,  [40] = 3,       [41] = 1,       [78] = 1,
+        [79] = 1,          [80] = 1,     [81] = 167936,  [82] = 65536,   [83] = 1,
+        [89] = 1,          [90] = 1,     [95] = 1,       [96] = 1,       [97] = 166912,
+        [102] = 1,         [103] = 1,    [106] = 32,     [115] = 1,
     };
     return values[attribute];
 }
@@ -111,11 +111,20 @@ CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
     REQUIRE(value != NULL && attribute > 0 && attribute <= LAST_ATTRIBUTE);
     const struct fg_card *card = card_of(device);
     switch (attribute) {
-    case 16: *value = (int)card->sm_count; break;
-    case 33: *value = (int)card->pci_bus; break;
-    case 75: *value = (int)card->major; break;
-    case 76: *value = (int)card->minor; break;
-    default: *value = constant_attribute(attribute);
+    case 16:
+        *value = (int)card->sm_count;
+        break;
+    case 33:
+        *value = (int)card->pci_bus;
+        break;
+    case 75:
+        *value = (int)card->major;
+        break;
+    case 76:
+        *value = (int)card->minor;
+        break;
+    default:
+        *value = constant_attribute(attribute);
     }
     return CUDA_SUCCESS;
 }

@@ -66,8 +66,8 @@ CUresult cuGraphAddKernelNode(CUgraphNode *out, CUgraph graph, const CUgraphNode
     CONTEXT_OR_RETURN(ctx);
     REQUIRE_HANDLE(graph, MAGIC_GRAPH);
     REQUIRE(out != NULL && p != NULL && p->func != NULL);
-    return add_node(
-        graph, cu_launch_ns(p->func, p->gridDimX, p->gridDimY, p->gridDimZ, ctx->card), out);
+    return add_node(graph, cu_launch_ns(p->func, p->gridDimX, p->gridDimY, p->gridDimZ, ctx->card),
+                    out);
 }
 
 /* The second version only appends fields to the parameters. */

@@ -8,14 +8,14 @@
 static CUresult note_host(void *pointer, size_t bytes, struct ctx *ctx, void *allocated) {
     pthread_mutex_lock(&cu_process.mutex);
     bool taken = cu_span_find(&cu_process.allocations, (uintptr_t)pointer) != NULL;
-    struct span *s = taken ? NULL
-                           : cu_span_add(&cu_process.allocations,
-                                         (struct span){.va = (uintptr_t)pointer,
-                                                       .size = bytes,
-                                                       .ctx = ctx,
-                                                       .owner = allocated,
-                                                       .card = ctx->card,
-                                                       .kind = SPAN_HOST});
+    struct span *s =
+        taken ? NULL
+              : cu_span_add(&cu_process.allocations, (struct span){.va = (uintptr_t)pointer,
+                                                                   .size = bytes,
+                                                                   .ctx = ctx,
+                                                                   .owner = allocated,
+                                                                   .card = ctx->card,
+                                                                   .kind = SPAN_HOST});
     pthread_mutex_unlock(&cu_process.mutex);
     if (taken)
         return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
@@ -87,18 +87,41 @@ CUresult cuMemHostGetFlags(unsigned *flags, void *pointer) {
 static bool attribute_of(const struct span *s, int attribute, uint64_t va, void *out) {
     bool host = s->kind == SPAN_HOST, managed = s->kind == SPAN_MANAGED;
     switch (attribute) {
-    case 1: memcpy(out, &s->ctx, sizeof s->ctx); return true;
-    case 2: *(unsigned *)out = host ? 1 : 2; return true;
-    case 3: *(CUdeviceptr *)out = va; return true;
-    case 4: *(void **)out = host || managed ? (void *)(uintptr_t)va : NULL; return true;
-    case 7: *(uint64_t *)out = s->va; return true; /* buffer id: addresses are unique */
-    case 8: *(unsigned *)out = managed; return true;
-    case 9: *(int *)out = s->ctx != NULL ? s->ctx->ordinal : 0; return true;
-    case 11: *(CUdeviceptr *)out = s->va; return true;
-    case 12: *(size_t *)out = s->size; return true;
-    case 13: *(unsigned *)out = 1; return true;
-    case 15: *(unsigned *)out = 1; return true; /* allowed handle types: posix fd */
-    default: return false;
+    case 1:
+        memcpy(out, &s->ctx, sizeof s->ctx);
+        return true;
+    case 2:
+        *(unsigned *)out = host ? 1 : 2;
+        return true;
+    case 3:
+        *(CUdeviceptr *)out = va;
+        return true;
+    case 4:
+        *(void **)out = host || managed ? (void *)(uintptr_t)va : NULL;
+        return true;
+    case 7:
+        *(uint64_t *)out = s->va;
+        return true; /* buffer id: addresses are unique */
+    case 8:
+        *(unsigned *)out = managed;
+        return true;
+    case 9:
+        *(int *)out = s->ctx != NULL ? s->ctx->ordinal : 0;
+        return true;
+    case 11:
+        *(CUdeviceptr *)out = s->va;
+        return true;
+    case 12:
+        *(size_t *)out = s->size;
+        return true;
+    case 13:
+        *(unsigned *)out = 1;
+        return true;
+    case 15:
+        *(unsigned *)out = 1;
+        return true; /* allowed handle types: posix fd */
+    default:
+        return false;
     }
 }
 

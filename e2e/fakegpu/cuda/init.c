@@ -28,9 +28,12 @@ bool cu_ready(void) {
 
 CUresult cu_error(int rc) {
     switch (rc) {
-    case 0: return CUDA_SUCCESS;
-    case -ENOMEM: return CUDA_ERROR_OUT_OF_MEMORY;
-    default: return CUDA_ERROR_UNKNOWN; /* -EIO: the card is lost */
+    case 0:
+        return CUDA_SUCCESS;
+    case -ENOMEM:
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    default:
+        return CUDA_ERROR_UNKNOWN; /* -EIO: the card is lost */
     }
 }
 

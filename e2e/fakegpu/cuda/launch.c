@@ -140,9 +140,7 @@ CUresult cuFuncSetAttribute(CUfunction f, int attribute, int value) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuFuncSetCacheConfig(CUfunction f, int config) {
-    return cuFuncSetAttribute(f, config, 0);
-}
+CUresult cuFuncSetCacheConfig(CUfunction f, int config) { return cuFuncSetAttribute(f, config, 0); }
 
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction f, int threads,
                                                      size_t shared) {

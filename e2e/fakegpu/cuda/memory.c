@@ -119,9 +119,9 @@ CUresult cuMemFree_v2(CUdeviceptr va) {
         cu_wait_context(ctx);
     pthread_mutex_lock(&cu_process.mutex);
     struct span *found = cu_span_find(&cu_process.allocations, va);
-    bool ours = found != NULL && found->va == va &&
-                (found->kind == SPAN_LINEAR || found->kind == SPAN_MANAGED ||
-                 found->kind == SPAN_POOL);
+    bool ours =
+        found != NULL && found->va == va &&
+        (found->kind == SPAN_LINEAR || found->kind == SPAN_MANAGED || found->kind == SPAN_POOL);
     if (ours) {
         span = *found;
         cu_span_drop(&cu_process.allocations, found);

@@ -111,8 +111,8 @@ static CUresult allocate(struct pool *p, struct ctx *ctx, uint64_t bytes, CUdevi
     if (rc != CUDA_SUCCESS)
         return rc;
     *out = cu_take_va(size, false);
-    struct span span = {.va = *out, .size = size, .ctx = ctx, .owner = p, .card = p->card,
-                        .kind = SPAN_POOL};
+    struct span span = {
+        .va = *out, .size = size, .ctx = ctx, .owner = p, .card = p->card, .kind = SPAN_POOL};
     if (cu_span_add(&cu_process.allocations, span) == NULL)
         return CUDA_ERROR_OUT_OF_MEMORY;
     p->used += size;

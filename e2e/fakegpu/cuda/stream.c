@@ -31,9 +31,7 @@ void cu_note_end(struct stream *stream, uint64_t end_ns) {
 }
 
 /* Blocks until the card's timeline has passed all work of the context. */
-void cu_wait_context(struct ctx *ctx) {
-    fg_sleep_until(atomic_load(&ctx->last_end_ns));
-}
+void cu_wait_context(struct ctx *ctx) { fg_sleep_until(atomic_load(&ctx->last_end_ns)); }
 
 static void settle(int card) {
     pthread_mutex_lock(&cu_process.mutex);

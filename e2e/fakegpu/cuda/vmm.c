@@ -51,8 +51,12 @@ CUresult cuMemCreate(CUmemHandle *out, size_t size, const CUmemAllocationProp *p
     struct physical *p = calloc(1, sizeof *p);
     if (p == NULL)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    *p = (struct physical){.magic = PHYSICAL_MAGIC, .size = size, .card = card, .refs = 1,
-                           .handles = 1, .prop = *prop};
+    *p = (struct physical){.magic = PHYSICAL_MAGIC,
+                           .size = size,
+                           .card = card,
+                           .refs = 1,
+                           .handles = 1,
+                           .prop = *prop};
     if (card >= 0)
         rc = cu_error(fg_charge(&cu_process.fg, card, size, FG_DATA));
     if (rc != CUDA_SUCCESS)
@@ -101,8 +105,7 @@ CUresult cuMemAddressReserve(CUdeviceptr *out, size_t size, size_t alignment, CU
                              unsigned long long flags) {
     ENTER();
     (void)alignment, (void)hint;
-    REQUIRE(out != NULL && flags == 0 && size > 0 && size % GRANULARITY == 0 &&
-            size < 1ull << 46);
+    REQUIRE(out != NULL && flags == 0 && size > 0 && size % GRANULARITY == 0 && size < 1ull << 46);
     pthread_mutex_lock(&cu_process.mutex);
     *out = cu_take_va(size, false);
     struct span *s = cu_span_add(&cu_process.reservations,

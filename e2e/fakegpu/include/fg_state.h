@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 #define FG_MAGIC 0x55504746u /* "FGPU" */
-#define FG_VERSION 1u
+#define FG_VERSION 2u
 #define FG_CARDS 16
 #define FG_SLOTS 512
 #define FG_SAMPLES 64
@@ -98,7 +98,8 @@ struct fg_state {
     uint32_t cuda_version;
     _Atomic uint32_t event_word; /* futex: bumped at every event on any card */
     char driver_version[32];
-    uint8_t pad[8];
+    _Atomic uint32_t slots_high; /* no slot from here on was ever used */
+    uint32_t pad;
     struct fg_card cards[FG_CARDS];
     struct fg_slot slots[FG_SLOTS];
 };

@@ -89,8 +89,9 @@ nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned length)
 nvmlReturn_t nvmlDeviceGetSerial(nvmlDevice_t device, char *serial, unsigned length) {
     char text[16];
     CARD_OR_RETURN(device);
-    snprintf(text, sizeof text, "16%02u0%08u", card->major,
-             (unsigned)(card->uuid_bytes[0] << 16 | card->uuid_bytes[1] << 8 | card->uuid_bytes[2]));
+    snprintf(
+        text, sizeof text, "16%02u0%08u", card->major,
+        (unsigned)(card->uuid_bytes[0] << 16 | card->uuid_bytes[1] << 8 | card->uuid_bytes[2]));
     return put_text(serial, length, text);
 }
 
@@ -116,9 +117,8 @@ nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned *minor) {
 nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci) {
     CARD_OR_RETURN(device);
     NULL_RETURNS_INVALID(pci);
-    *pci = (nvmlPciInfo_t){.bus = card->pci_bus,
-                           .pciDeviceId = card->pci_device_id,
-                           .pciSubSystemId = 0x134f10de};
+    *pci = (nvmlPciInfo_t){
+        .bus = card->pci_bus, .pciDeviceId = card->pci_device_id, .pciSubSystemId = 0x134f10de};
     snprintf(pci->busIdLegacy, sizeof pci->busIdLegacy, "0000:%02X:00.0", card->pci_bus & 0xff);
     snprintf(pci->busId, sizeof pci->busId, "00000000:%02X:00.0", card->pci_bus & 0xff);
     return NVML_SUCCESS;
@@ -155,10 +155,7 @@ nvmlReturn_t nvmlDeviceGetArchitecture(nvmlDevice_t device, unsigned *architectu
     CARD_OR_RETURN(device);
     NULL_RETURNS_INVALID(architecture);
     unsigned ampere = card->minor == 9 ? 8 : 7;
-    *architecture = card->major == 7   ? 6
-                    : card->major == 8 ? ampere
-                    : card->major == 9 ? 9
-                                       : 10;
+    *architecture = card->major == 7 ? 6 : card->major == 8 ? ampere : card->major == 9 ? 9 : 10;
     return NVML_SUCCESS;
 }
 

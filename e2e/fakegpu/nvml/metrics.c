@@ -42,7 +42,7 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_
 
 /* Takes the next slot with a context or memory on the card whose process this reader can see. */
 static int next_process(int card, int slot, pid_t *pid) {
-    for (; slot < FG_SLOTS; slot++) {
+    for (; slot < (int)atomic_load(&nvml_global.fg.st->slots_high); slot++) {
         const struct fg_share *share = &nvml_global.fg.st->slots[slot].share[card];
         bool uses = atomic_load(&share->contexts) > 0 || fg_share_bytes(share) > 0;
         if (uses && fg_slot_alive(&nvml_global.fg, slot, pid) && *pid > 0)
@@ -109,7 +109,8 @@ EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses)
 EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v2)
 EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v3)
 
-/* One sample per living process that launched in the last two seconds, newer than `last_seen_us`. */
+/* One sample per living process that launched in the last two seconds, newer than `last_seen_us`.
+ */
 nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device,
                                              nvmlProcessUtilizationSample_t *samples,
                                              unsigned *count, uint64_t last_seen_us) {
@@ -126,9 +127,10 @@ nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device,
         if (percent == 0 || now_us <= last_seen_us)
             continue;
         if (n < room)
-            samples[n] = (nvmlProcessUtilizationSample_t){
-                .pid = (uint32_t)pid, .timeStamp = now_us, .smUtil = percent,
-                .memUtil = percent / 2};
+            samples[n] = (nvmlProcessUtilizationSample_t){.pid = (uint32_t)pid,
+                                                          .timeStamp = now_us,
+                                                          .smUtil = percent,
+                                                          .memUtil = percent / 2};
         n++;
     }
     (void)card;

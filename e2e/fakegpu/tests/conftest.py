@@ -76,7 +76,11 @@ class Node:
     def cli(self, *args: str) -> str:
         """Runs the fakegpu command, which must succeed."""
         return subprocess.run(
-            [self.build / "fakegpu", *args], env=self.env, check=True, capture_output=True, text=True
+            [self.build / "fakegpu", *args],
+            env=self.env,
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout
 
     def ledger(self) -> list[dict]:

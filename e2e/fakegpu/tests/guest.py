@@ -63,7 +63,12 @@ class Driver:
         va, pitch = U64(), ctypes.c_size_t()
         size = ctypes.c_size_t
         rc = self.call(
-            "cuMemAllocPitch_v2", ctypes.byref(va), ctypes.byref(pitch), size(width), size(height), 4
+            "cuMemAllocPitch_v2",
+            ctypes.byref(va),
+            ctypes.byref(pitch),
+            size(width),
+            size(height),
+            4,
         )
         return [rc, va.value, pitch.value]
 

@@ -99,7 +99,9 @@ def test_the_installed_nvidia_smi_finds_the_library_beside_it(node, tmp_path):
     """On a node nvidia-smi works without any environment."""
     root = tmp_path / "driver"
     assert install(node, root).returncode == 0
-    done = subprocess.run([root / "usr/bin/nvidia-smi", "-L"], env={}, check=True, capture_output=True)
+    done = subprocess.run(
+        [root / "usr/bin/nvidia-smi", "-L"], env={}, check=True, capture_output=True
+    )
     assert done.stdout.count(b"NVIDIA A100-SXM4-40GB") == 4
 
 
@@ -132,7 +134,7 @@ def test_without_the_control_node_there_is_no_driver(make_node, tmp_path):
 
 
 def test_with_the_control_node_alone_there_are_no_cards(make_node, tmp_path):
-    """nvidiactl without cards: CUDA finds no device, NVML counts none."""
+    """A nvidiactl without cards: CUDA finds no device, NVML counts none."""
     node = make_node("a100.txt", dev=device_folder(tmp_path, "nvidiactl"))
     assert node.probe("info")["code"] == NO_DEVICE
     assert node.nvml("n.nvmlDeviceGetCount()") == 0
@@ -148,14 +150,24 @@ def test_without_a_state_file_there_is_no_driver(make_node):
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("1", [1]), ("1,0", [1, 0]), ("0,7,1", [0]), ("UUID1", [1]), ("", None), ("-1", None), ("0,0", None)],
+    [
+        ("1", [1]),
+        ("1,0", [1, 0]),
+        ("0,7,1", [0]),
+        ("UUID1", [1]),
+        ("", None),
+        ("-1", None),
+        ("0,0", None),
+    ],
 )
 def test_cuda_visible_devices_is_honoured(make_node, value, expected):
     """Indexes, orders, UUIDs; what follows a bad entry is hidden; nothing visible is no device."""
     node = make_node()
     uuids = [card["uuid"] for card in node.ledger()]
     env = {**node.env, "CUDA_VISIBLE_DEVICES": value.replace("UUID1", uuids[1])}
-    done = subprocess.run([node.build / "cuprobe", "info"], env=env, check=False, capture_output=True)
+    done = subprocess.run(
+        [node.build / "cuprobe", "info"], env=env, check=False, capture_output=True
+    )
     answer = json.loads(done.stdout)
     if expected is None:
         assert answer["code"] == NO_DEVICE

@@ -151,7 +151,7 @@ def test_every_kind_of_memory_counts_and_comes_back(node):
 
 
 def test_physical_memory_lives_until_its_last_reference(node):
-    """cuMemRelease keeps mapped memory; the last unmap frees it."""
+    """A cuMemRelease keeps mapped memory; the last unmap frees it."""
     guest = node.guest()
     rc, handle = guest.ask("create_physical", 4 * MIB)
     assert rc == 0

@@ -58,7 +58,7 @@ def test_cards_are_found_by_uuid_and_by_bus_id(node):
 
 
 def test_cuda_and_nvml_name_the_same_cards(node):
-    """cuDeviceGetUuid and nvmlDeviceGetUUID agree."""
+    """Both cuDeviceGetUuid and nvmlDeviceGetUUID agree."""
     nvml = node.nvml(f"n.nvmlDeviceGetUUID({FIRST})")
     assert node.guest().ask("uuid") == [0, nvml.removeprefix("GPU-").replace("-", "")]
 
@@ -84,7 +84,8 @@ import json, sys, pynvml as n
 n.nvmlInit()
 events = n.nvmlEventSetCreate()
 for i in range(n.nvmlDeviceGetCount()):
-    n.nvmlDeviceRegisterEvents(n.nvmlDeviceGetHandleByIndex(i), n.nvmlEventTypeXidCriticalError, events)
+    card = n.nvmlDeviceGetHandleByIndex(i)
+    n.nvmlDeviceRegisterEvents(card, n.nvmlEventTypeXidCriticalError, events)
 print("ready", flush=True)
 for line in sys.stdin:
     try:

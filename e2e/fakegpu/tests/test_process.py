@@ -38,7 +38,7 @@ def test_a_forks_end_takes_nothing_from_its_parent(node):
 
 
 def test_nvml_in_the_same_process_keeps_the_process_alive(node):
-    """nvmlInit and nvmlShutdown beside libcuda do not drop the process's registration."""
+    """Calls of nvmlInit and nvmlShutdown beside libcuda do not drop the process's registration."""
     code = (
         "import ctypes, pynvml as n\n"
         "c = ctypes.CDLL('libcuda.so.1')\n"

@@ -76,7 +76,7 @@ def test_symbols_have_addresses_of_their_own(node):
 
 
 def test_unknown_names_and_old_versions_are_told_apart(node):
-    """symbolStatus says whether the name or the version is at fault."""
+    """The status says whether the name or the version is at fault."""
     answers, _ = ask(node, [("cuNoSuchThing", 12000, 0), ("cuMemAllocAsync", 11010, 0)])
     assert [[rc, status] for rc, _, status in answers] == [
         [500, NOT_FOUND],
@@ -109,7 +109,7 @@ def test_both_ways_to_the_driver_work(node):
 
 
 def test_old_entry_points_have_their_old_abi(node):
-    """cuMemAlloc of before 3.2 writes 32 bits and no more."""
+    """The cuMemAlloc of before 3.2 writes 32 bits and no more."""
     code = (
         "import ctypes\nc = ctypes.CDLL('libcuda.so.1')\nctx = ctypes.c_void_p()\n"
         "assert c.cuInit(0) == 0 and c.cuCtxCreate(ctypes.byref(ctx), 0, 0) == 0\n"
@@ -121,7 +121,7 @@ def test_old_entry_points_have_their_old_abi(node):
 
 
 def test_error_names_are_the_drivers(node):
-    """cuGetErrorName knows the codes that tests compare."""
+    """The codes that tests compare have the driver's names."""
     library = ctypes.CDLL(str(node.build / "libcuda.so.1"))
     name = ctypes.c_char_p()
     assert library.cuGetErrorName(2, ctypes.byref(name)) == 0

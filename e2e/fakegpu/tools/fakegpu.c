@@ -21,14 +21,13 @@ static const char usage[] =
     "       fakegpu restore --state FILE CARD\n"
     "CARD is an index or a UUID; FAKEGPU_STATE stands in for --state.\n";
 
-int complain(const char *format, ...) {
+void say_wrong(const char *format, ...) {
     va_list args;
     fputs("fakegpu: ", stderr);
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
     fputc('\n', stderr);
-    return 1;
 }
 
 /* Makes the state file unless it exists; --force replaces it under the processes that use it. */
@@ -44,8 +43,8 @@ int create_state(const struct options *o, const char *path) {
         for (uint32_t i = 0; i < image.ncards && same; i++)
             same = strcmp(old.st->cards[i].uuid, image.cards[i].uuid) == 0 &&
                    old.st->cards[i].total == image.cards[i].total;
-        return same ? 0 : complain("%s holds other cards than %s; --force replaces it", path,
-                                   o->cards);
+        return same ? 0
+                    : complain("%s holds other cards than %s; --force replaces it", path, o->cards);
     }
     if (rc != -ENOENT)
         return complain("%s exists and is no state of this version; --force replaces it", path);
@@ -81,7 +80,7 @@ static void print_card(const struct fg *fg, int card) {
            card, c->uuid, c->name, (unsigned long long)c->total,
            (unsigned long long)fg_used(fg, card), atomic_load(&c->lost) ? "true" : "false",
            fg_busy_percent(fg, card));
-    for (int i = 0; i < FG_SLOTS; i++) {
+    for (int i = 0; i < (int)atomic_load(&fg->st->slots_high); i++) {
         const struct fg_share *share = &fg->st->slots[i].share[card];
         pid_t pid = 0;
         if (fg_share_bytes(share) + atomic_load(&share->contexts) == 0 ||
@@ -199,16 +198,35 @@ static int parse(struct options *o, int argc, char **argv) {
     };
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (option) {
-        case 's': o->state = optarg; break;
-        case 'c': o->cards = optarg; break;
-        case 'e': o->seed = optarg; break;
-        case 'r': o->root = optarg; break;
-        case 'd': o->cdi = optarg; break;
-        case 'n': o->node_root = optarg; break;
-        case 'v': o->dev = optarg; break;
-        case 'l': o->libs = optarg; break;
-        case 'f': o->force = true; break;
-        default: return complain("see fakegpu --help");
+        case 's':
+            o->state = optarg;
+            break;
+        case 'c':
+            o->cards = optarg;
+            break;
+        case 'e':
+            o->seed = optarg;
+            break;
+        case 'r':
+            o->root = optarg;
+            break;
+        case 'd':
+            o->cdi = optarg;
+            break;
+        case 'n':
+            o->node_root = optarg;
+            break;
+        case 'v':
+            o->dev = optarg;
+            break;
+        case 'l':
+            o->libs = optarg;
+            break;
+        case 'f':
+            o->force = true;
+            break;
+        default:
+            return complain("see fakegpu --help");
         }
     }
     for (; optind < argc && o->nrest < 4; optind++)
@@ -221,12 +239,12 @@ int main(int argc, char **argv) {
         const char *name;
         int (*run)(const struct options *);
     } verbs[] = {
-        {"init", run_init},   {"install", run_install}, {"ledger", run_ledger},
-        {"gc", run_gc},       {"xid", run_xid},         {"lose", run_lose},
+        {"init", run_init},       {"install", run_install}, {"ledger", run_ledger},
+        {"gc", run_gc},           {"xid", run_xid},         {"lose", run_lose},
         {"restore", run_restore}, {"nodes", run_nodes},
     };
-    struct options o = {.state = getenv("FAKEGPU_STATE"), .seed = "",
-                        .node_root = "/run/nvidia/driver"};
+    struct options o = {
+        .state = getenv("FAKEGPU_STATE"), .seed = "", .node_root = "/run/nvidia/driver"};
     if (argc < 2 || strcmp(argv[1], "--help") == 0) {
         fputs(usage, argc < 2 ? stderr : stdout);
         return argc < 2;

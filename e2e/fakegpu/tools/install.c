@@ -131,11 +131,8 @@ static void cdi_mount(FILE *f, const char *host_root, const char *path, const ch
 
 static void cdi_common(FILE *f, const char *node_root) {
     static const char *const files[] = {
-        "/usr/bin/nvidia-smi",
-        LIB_DIR "/libcuda.so.1",
-        LIB_DIR "/libcuda.so",
-        LIB_DIR "/libnvidia-ml.so.1",
-        LIB_DIR "/libnvidia-ml.so",
+        "/usr/bin/nvidia-smi",        LIB_DIR "/libcuda.so.1",    LIB_DIR "/libcuda.so",
+        LIB_DIR "/libnvidia-ml.so.1", LIB_DIR "/libnvidia-ml.so",
     };
     fputs("containerEdits:\n"
           "    env:\n        - NVIDIA_VISIBLE_DEVICES=void\n"

@@ -18,7 +18,11 @@ struct options {
     int nrest;
 };
 
-__attribute__((format(printf, 1, 2))) int complain(const char *format, ...);
+__attribute__((format(printf, 1, 2))) void say_wrong(const char *format, ...);
+
+/* Says what is wrong on standard error; its value is the exit status. */
+#define complain(...) (say_wrong(__VA_ARGS__), 1)
+
 int create_state(const struct options *o, const char *path);
 int install_root(const struct options *o);
 int write_cdi(const struct options *o, const struct fg_state *image);
