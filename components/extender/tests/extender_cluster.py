@@ -164,17 +164,20 @@ class FakeCluster:
 
     # The truth.
 
-    def taken(self):
-        """(node, card) -> what living pods were granted of it."""
-        total = {}
+    def shares(self):
+        """(node, card) -> what each living pod was granted of it."""
+        held = {}
         for pod in self.pods.values():
             text = pod.metadata.annotations.get(names.POD_DEVICES_ALLOCATED)
             if text is None or pod.terminal or not pod.spec.node_name:
                 continue
             for uuid, share in footprint(roles_of(pod), decode_grant(text)).items():
-                key = pod.spec.node_name, uuid
-                total[key] = total.get(key, NOTHING) + share
-        return total
+                held.setdefault((pod.spec.node_name, uuid), []).append(share)
+        return held
+
+    def taken(self):
+        """(node, card) -> what living pods were granted of it, summed."""
+        return {key: sum(shares, NOTHING) for key, shares in self.shares().items()}
 
 
 class Tally:
@@ -202,9 +205,7 @@ class BindWorld:
         self.snapshot = Snapshot(NVIDIA, now=lambda: self.time)
         for node in nodes:
             self.snapshot.on_node(Change(None, node))
-        self.flights = Flights(
-            self.snapshot, self.cluster, now=lambda: self.time, sleep=self.sleep
-        )
+        self.flights = Flights(self.snapshot, self.cluster, now=lambda: self.time, sleep=self.sleep)
         self.binder = Binder(
             self.snapshot,
             self.cluster,

@@ -129,8 +129,9 @@ def test_a_malformed_request_is_the_reason_on_every_node():
     pod = make_pod("p", container(gpu=1, cores=101))
     result = world.filter(pod)
     assert result.node_names == []
-    assert "InvalidDeviceRequest: container 'main': nvidia.com/gpucores is '101'" in (
-        result.unresolvable["n"]
+    assert (
+        "InvalidDeviceRequest: container 'main': nvidia.com/gpucores is '101'"
+        in (result.unresolvable["n"])
     )
     assert world.prioritize(pod) == {"n": 0}
 

@@ -109,9 +109,7 @@ def test_sidecars_of_a_shown_pod_add_up():
     """The roles come from the pod, the figures from its grant."""
     view = snapshot()
     sidecar = {**container("s", gpu=1), "restartPolicy": "Always"}
-    view.on_pod(
-        Change(None, bound("p", GRANT * 3, init=(container("i", gpu=1), sidecar)))
-    )
+    view.on_pod(Change(None, bound("p", GRANT * 3, init=(container("i", gpu=1), sidecar))))
     assert used(view) == Share(2, 2000, 20)
 
 

@@ -41,9 +41,7 @@ def test_old_questions_are_forgotten():
     """The number of shapes kept is bounded."""
     snapshot = Snapshot(NVIDIA)
     asked = []
-    verdicts = Verdicts(
-        snapshot.ledger, kept=1, decide=lambda *_: asked.append(1) or Refusal("no")
-    )
+    verdicts = Verdicts(snapshot.ledger, kept=1, decide=lambda *_: asked.append(1) or Refusal("no"))
     snapshot.on_node(Change(None, make_node("n", device("a"))))
     first = Question(shape_of(make_pod("p"), NVIDIA), "spread", "NVIDIA")
     other = Question(shape_of(make_pod("p"), NVIDIA), "binpack", "NVIDIA")

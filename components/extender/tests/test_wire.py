@@ -28,7 +28,9 @@ def test_keys_in_any_case(keys):
 
 def test_a_node_list_is_passed_on_as_it_is():
     """Nodes stay raw; null names stay None."""
-    args = decode_filter(json.dumps({"Pod": POD, "Nodes": {"items": []}, "NodeNames": None}).encode())
+    args = decode_filter(
+        json.dumps({"Pod": POD, "Nodes": {"items": []}, "NodeNames": None}).encode()
+    )
     assert bytes(args.nodes) == b'{"items": []}'
     assert args.node_names is None
     assert b'"Nodes":{"items": []}' in FilterResult(nodes=args.nodes).encode()

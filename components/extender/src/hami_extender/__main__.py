@@ -86,6 +86,8 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
     lifecycle.stopping.wait(config.start_delay_s)
     pods.start()
     _until_stopped(lifecycle, flights)
+    for informer in (nodes, pods):
+        informer.stop()
     log.info("stopped")
 
 

@@ -1,0 +1,157 @@
+"""The whole extender over HTTP, between a caller like kube-scheduler and a fake API server."""
+
+import contextlib
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+
+import msgspec
+import pytest
+from extender_cluster import LOST_AFTER, LOST_BEFORE
+from extender_kit import device, node_object
+from extender_server import Server
+
+from hami_extender.__main__ import run
+from hami_extender.config import Config
+from hami_extender.snapshot import Snapshot
+from hamikit.cluster import ApiError
+from hamikit.devices import NVIDIA
+from hamikit.service import Lifecycle
+
+
+def free_port():
+    """A port that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Extender:
+    """One running extender, asked as kube-scheduler asks."""
+
+    def __init__(self, server, *flags):
+        self.server, self.lifecycle = server, Lifecycle()
+        self.verbs, self.status = free_port(), free_port()
+        argv = [f"--bind-address=127.0.0.1:{self.verbs}", "--start-delay=0", *flags]
+        argv.append(f"--status-address=127.0.0.1:{self.status}")
+        self.snapshot = Snapshot(NVIDIA)
+        arguments = (Config.parse(argv, {}), self.snapshot, server.api(), self.lifecycle)
+        self.thread = threading.Thread(target=run, args=arguments)
+
+    def __enter__(self):
+        self.thread.start()
+        # No sleep: the stop event is the clock, and it does not come.
+        for _ in range(500):
+            if self.ready():
+                return self
+            self.lifecycle.stopping.wait(0.02)
+        raise AssertionError("not ready within ten seconds")
+
+    def __exit__(self, *_):
+        self.lifecycle.stop()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+    def ready(self):
+        """What a probe sees."""
+        with contextlib.suppress(urllib.error.URLError):
+            return self.get("readyz") == "ok\n"
+        return False
+
+    def get(self, page):
+        """A page of the status listener."""
+        url = f"http://127.0.0.1:{self.status}/{page}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.read().decode()
+
+    def ask(self, verb, **body):
+        """One question of kube-scheduler."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.verbs}/{verb}", json.dumps(body).encode(), method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    def filter(self, pod):
+        """Filter over all nodes."""
+        names = [node["metadata"]["name"] for node in self.server.nodes]
+        return self.ask("filter", Pod=msgspec.to_builtins(pod), NodeNames=names)
+
+    def bind(self, pod, node="n"):
+        """Bind; the error text."""
+        meta = pod.metadata
+        body = {"PodName": meta.name, "PodNamespace": meta.namespace, "PodUID": meta.uid}
+        return self.ask("bind", **body, Node=node)["Error"]
+
+    def seen(self, pod):
+        """Wait until the watch has shown the pod."""
+        for _ in range(500):
+            with self.snapshot.lock:
+                if pod.metadata.uid in self.snapshot.pods:
+                    return
+            self.lifecycle.stopping.wait(0.02)
+        raise AssertionError("the watch did not show the pod within ten seconds")
+
+
+@pytest.fixture
+def server():
+    """A cluster with one node of one card."""
+    with Server(node_object("n", device("GPU-a", devmem=1500))) as running:
+        yield running
+
+
+def test_the_life_of_two_pods(server):
+    """Placed and bound; the second waits with an event; the first ends and the second fits."""
+    with Extender(server) as extender:
+        first, second = server.add("first"), server.add("second")
+        assert extender.filter(first)["NodeNames"] == ["n"]
+        scores = extender.ask("prioritize", Pod=msgspec.to_builtins(first), NodeNames=["n"])
+        assert scores == [{"Host": "n", "Score": 10}]
+        assert extender.bind(first) == ""
+        answer = extender.filter(second)
+        assert answer["NodeNames"] == []
+        assert answer["FailedNodes"] == {"n": "1/1 CardInsufficientMemory"}
+        server.wait_for(lambda: server.events)
+        assert "free 500 of 1500 MiB, asked 1000" in server.events[0]["message"]
+        assert 'hami_gpu_shared_count{device_index="0"' in extender.get("metrics")
+        server.delete("first")
+        for _ in range(500):
+            if extender.filter(second)["NodeNames"]:
+                break
+            extender.lifecycle.stopping.wait(0.02)
+        assert extender.bind(second) == ""
+
+
+def test_a_restart_keeps_every_grant(server):
+    """The next extender reads from the API server what the last one wrote."""
+    first, second = server.add("first"), server.add("second")
+    with Extender(server) as extender:
+        assert extender.bind(first) == ""
+    with Extender(server) as extender:
+        assert "CardInsufficientMemory" in extender.bind(second)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "granted"),
+    [
+        (LOST_AFTER, "", True),
+        (LOST_BEFORE, "was not written", False),
+        (ApiError(409, "Conflict", "object has been modified"), "was not written", False),
+        (ApiError(404, "NotFound", "pods not found"), "404 NotFound", False),
+        (ApiError(410, "Gone", "gone"), "410 Gone", False),
+    ],
+    ids=["lost after the write", "lost before the write", "409", "404", "410"],
+)
+def test_bind_outcomes(server, fault, said, granted):
+    """However the answer gets lost, the account ends up as the API server's."""
+    with Extender(server) as extender:
+        pod = server.add("p")
+        extender.seen(pod)
+        server.cluster.faults.append(fault)
+        error = extender.bind(pod)
+        assert said in error
+        assert bool(error) is not granted
+        other = extender.filter(server.add("other"))
+        assert other["NodeNames"] == ([] if granted else ["n"])
