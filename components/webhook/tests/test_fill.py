@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from hami_webhook.fill import additions, asks
 from hamikit.devices import NVIDIA
 
@@ -50,7 +51,7 @@ def test_requests_alone_are_copied():
 
 
 def test_without_a_default_count_nothing_is_implied():
-    """defaultGPUNum 0 switches the implied count off."""
+    """A defaultGPUNum of 0 switches the implied count off."""
     family = replace(NVIDIA, default_count=0)
     assert additions({MEM: "3000"}, {}, family) == {}
     assert not asks({MEM: "3000"}, {}, family)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from hami_webhook.rules import Rules
 from hami_webhook.validate import validate
 from hamikit import names

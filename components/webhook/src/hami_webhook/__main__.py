@@ -6,20 +6,17 @@ from dataclasses import asdict
 from importlib.metadata import version
 
 import structlog
-from hamikit import logs
-from hamikit.cluster import Api, ApiError, Unreachable
-from hamikit.deviceconfig import ConfigError, load_family
-from hamikit.service import Lifecycle, serve, status_app
-from kubernetes.config import ConfigException
 from prometheus_client import CollectorRegistry
 
 from hami_webhook.app import create_app
 from hami_webhook.conditions import match_condition
 from hami_webhook.config import CertificatesConfig, ConditionsConfig, ServeConfig, parse
-from hami_webhook.installer import Installer
 from hami_webhook.metrics import Metrics
 from hami_webhook.rules import Rules
 from hami_webhook.server import Server
+from hamikit import logs
+from hamikit.deviceconfig import ConfigError, load_family
+from hamikit.service import Lifecycle, serve, status_app
 
 log = structlog.get_logger()
 
@@ -37,7 +34,7 @@ def main() -> int:
             _serve(config)
         else:
             _keep_certificates(config)
-    except (ConfigError, ConfigException) as error:
+    except ConfigError as error:
         print(f"hami-webhook: {error}", file=sys.stderr)
         return 2
     except OSError as error:
@@ -60,22 +57,12 @@ def _serve(config: ServeConfig) -> None:
 
 
 def _keep_certificates(config: CertificatesConfig) -> None:
+    # The Kubernetes client takes a second to import, and who answers admissions never needs it.
+    from hami_webhook.keeper import keep  # noqa: PLC0415
+
     lifecycle = Lifecycle()
     lifecycle.stop_on_signals()
-    installer = Installer(Api.from_environment(), config)
-    failures = 0
-    while not lifecycle.stopping.is_set():
-        try:
-            installer.run_once()
-        except (ApiError, Unreachable) as error:
-            failures += 1
-            delay = min(0.5 * 2.0**failures, 15.0)
-            log.warning("certificates: trying again", error=str(error), in_s=delay)
-        else:
-            if config.once:
-                return
-            failures, delay = 0, config.interval_s
-        lifecycle.stopping.wait(delay)
+    keep(config, lifecycle.stopping)
 
 
 if __name__ == "__main__":

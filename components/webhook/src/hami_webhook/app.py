@@ -6,11 +6,11 @@ from collections.abc import Callable
 import falcon
 import structlog
 import waitress
-from hamikit.service import App
 
 from hami_webhook.metrics import Metrics
 from hami_webhook.review import Answer, Outcome, Question, ReviewError, decide, decode, encode
 from hami_webhook.rules import Rules
+from hamikit.service import App
 
 log = structlog.get_logger()
 # The API server takes bodies up to 3 MiB; an AdmissionReview is JSON and may be longer than what

@@ -114,8 +114,8 @@ _READERS: dict[str, Callable[[argparse.Namespace], Config]] = {
 
 
 def _address(flag: str, text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+    host, colon, port = text.rpartition(":")
+    if not (colon and port.isascii() and port.isdigit() and int(port) < 65536):
         raise ValueError(f"{flag} {text!r} is no HOST:PORT")
     return host.strip("[]"), int(port)
 

@@ -13,12 +13,12 @@ from urllib.parse import quote
 
 import msgspec
 import structlog
-from hamikit.cluster import Api, ApiError
-from hamikit.objects import Metadata
 
 from hami_webhook.certificate import CERTIFICATE_FILE, KEY_FILE
 from hami_webhook.config import CertificatesConfig
 from hami_webhook.issuer import Bundle, issue, usable
+from hamikit.cluster import Api, ApiError
+from hamikit.objects import Metadata
 
 log = structlog.get_logger()
 

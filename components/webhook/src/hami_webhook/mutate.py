@@ -3,11 +3,10 @@
 import copy
 from typing import Any
 
-from hamikit import names
-from hamikit.quantity import parse_integer
-
 from hami_webhook.fill import additions, asked, asks
 from hami_webhook.rules import Rules
+from hamikit import names
+from hamikit.quantity import parse_integer
 
 Json = dict[str, Any]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import jsonpatch
 import msgspec
-from hamikit.objects import Pod
 
 from hami_webhook.mutate import Json, mutate
 from hami_webhook.rules import Rules
 from hami_webhook.validate import validate
+from hamikit.objects import Pod
 
 VERSIONS = ("admission.k8s.io/v1", "admission.k8s.io/v1beta1")
 MAX_FAULTS = 10

@@ -6,13 +6,13 @@ import tempfile
 from collections.abc import Callable
 
 import structlog
-from hamikit.service import App, Lifecycle
 
 from hami_webhook.app import backend
 from hami_webhook.certificate import LiveCertificate
 from hami_webhook.config import ServeConfig
 from hami_webhook.metrics import Metrics
 from hami_webhook.tls import Front, Limits
+from hamikit.service import App, Lifecycle
 
 log = structlog.get_logger()
 

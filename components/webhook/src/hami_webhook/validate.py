@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 
+from hami_webhook.fill import additions, asked, asks, is_zero
+from hami_webhook.rules import Rules
 from hamikit import names
 from hamikit.codec import split_list
 from hamikit.devices import DeviceFamily
 from hamikit.objects import Container, Pod
 from hamikit.quantity import QuantityError, parse_integer
 from hamikit.shape import INT32_MAX, Quantities, RequestError, parse_container
-
-from hami_webhook.fill import additions, asked, asks, is_zero
-from hami_webhook.rules import Rules
 
 NODE_POLICIES = ("binpack", "spread")
 GPU_POLICIES = ("binpack", "spread", "numa", "mutex", "topology-aware")

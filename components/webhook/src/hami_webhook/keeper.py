@@ -1,0 +1,48 @@
+"""Running the installer for as long as the webhook lives."""
+
+import threading
+
+import structlog
+from kubernetes.config import ConfigException
+
+from hami_webhook.config import CertificatesConfig
+from hami_webhook.installer import Installer
+from hamikit.cluster import Api, ApiError, Unreachable
+from hamikit.deviceconfig import ConfigError
+
+log = structlog.get_logger()
+
+_SLOWEST_S = 15.0
+
+
+def keep(
+    config: CertificatesConfig, stopping: threading.Event, installer: Installer | None = None
+) -> None:
+    """Install again and again until `stopping`, or until the first success with `once`.
+
+    Raises:
+        ConfigError: there is no API server to talk to.
+    """
+    installer = installer or Installer(_api(), config)
+    failures = 0
+    while not stopping.is_set():
+        try:
+            installer.run_once()
+        except (ApiError, Unreachable) as error:
+            failures += 1
+            delay = min(0.25 * 2.0**failures, _SLOWEST_S)
+            log.warning("certificates: trying again", error=str(error), in_s=delay)
+        else:
+            if config.once:
+                return
+            failures, delay = 0, config.interval_s
+        stopping.wait(delay)
+
+
+def _api() -> Api:
+    try:
+        return Api.from_environment()
+    except ConfigException as error:
+        raise ConfigError(
+            f"no API server: {error}; run in a pod with a service account, or set KUBECONFIG"
+        ) from error
