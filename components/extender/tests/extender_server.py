@@ -21,7 +21,9 @@ class Server:
         self.changed = threading.Condition()
         self.history = []
         self.closing = False
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (_Handler,), {"home": self})
+        )
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
@@ -75,86 +77,85 @@ class Server:
             assert self.changed.wait_for(condition, 10)
 
 
-def _handler(server):
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Handler(BaseHTTPRequestHandler):
+    """One connection of a client to the server `home`."""
 
-        def log_message(self, *_):
-            """Quiet."""
+    protocol_version = "HTTP/1.1"
+    home = None
 
-        def do_GET(self):
-            url = urlsplit(self.path)
-            query = dict(parse_qsl(url.query))
-            collection = url.path in ("/api/v1/pods", "/api/v1/nodes")
-            if collection and query.get("watch"):
-                self.watch(url.path, int(query["resourceVersion"]))
-            elif collection:
-                self.answer(self.listed(url.path, query))
-            else:
-                with server.changed:
-                    self.said(lambda: msgspec.to_builtins(server.cluster.get(url.path, Pod)))
+    def log_message(self, *_):
+        """Quiet."""
 
-        def do_POST(self):
-            url = urlsplit(self.path)
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if url.path.endswith("/events"):
-                with server.changed:
-                    server.events.append(body)
-                    server.changed.notify_all()
-                self.answer(body)
-                return
-            query = dict(parse_qsl(url.query))
-            with server.changed:
-                self.said(
-                    lambda: json.loads(
-                        server.cluster.request("POST", url.path, query=query, body=body, timeout=5)
-                    )
+    def do_GET(self):
+        url = urlsplit(self.path)
+        query = dict(parse_qsl(url.query))
+        collection = url.path in ("/api/v1/pods", "/api/v1/nodes")
+        if collection and query.get("watch"):
+            self.watch(url.path, int(query["resourceVersion"]))
+        elif collection:
+            self.answer(self.listed(url.path, query))
+        else:
+            with self.home.changed:
+                self.said(lambda: msgspec.to_builtins(self.home.cluster.get(url.path, Pod)))
+
+    def do_POST(self):
+        url = urlsplit(self.path)
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if url.path.endswith("/events"):
+            with self.home.changed:
+                self.home.events.append(body)
+                self.home.changed.notify_all()
+            self.answer(body)
+            return
+        query = dict(parse_qsl(url.query))
+        with self.home.changed:
+            self.said(
+                lambda: json.loads(
+                    self.home.cluster.request("POST", url.path, query=query, body=body, timeout=5)
                 )
-                server.publish()
+            )
+            self.home.publish()
 
-        def said(self, action):
-            try:
-                self.answer(action())
-            except ApiError as error:
-                value = {"reason": error.reason, "message": error.message}
-                self.answer(value, error.status)
-            except Unreachable:
-                self.close_connection = True
+    def said(self, action):
+        try:
+            self.answer(action())
+        except ApiError as error:
+            value = {"reason": error.reason, "message": error.message}
+            self.answer(value, error.status)
+        except Unreachable:
+            self.close_connection = True
 
-        def listed(self, path, query):
-            with server.changed:
-                version = str(len(server.history) + 1)
-                if path == "/api/v1/nodes":
-                    items = server.nodes
-                else:
-                    assert query["labelSelector"] == "hami.io/device-pod=true"
-                    items = [msgspec.to_builtins(pod) for pod in server.cluster.pods.values()]
-            return {"metadata": {"resourceVersion": version}, "items": items}
+    def listed(self, path, query):
+        with self.home.changed:
+            version = str(len(self.home.history) + 1)
+            if path == "/api/v1/nodes":
+                items = self.home.nodes
+            else:
+                assert query["labelSelector"] == "hami.io/device-pod=true"
+                items = [msgspec.to_builtins(pod) for pod in self.home.cluster.pods.values()]
+        return {"metadata": {"resourceVersion": version}, "items": items}
 
-        def answer(self, value, status=200):
-            data = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answer(self, value, status=200):
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
-        def watch(self, path, version):
-            self.send_response(200)
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            seen = version - 1
-            while True:
-                with server.changed:
-                    server.changed.wait_for(
-                        lambda: server.closing or (len(server.history) > seen and "pods" in path)
-                    )
-                    if server.closing:
-                        self.close_connection = True
-                        return
-                    fresh, seen = server.history[seen:], len(server.history)
-                for event in fresh:
-                    data = json.dumps(event).encode() + b"\n"
-                    self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-                self.wfile.flush()
-
-    return Handler
+    def watch(self, path, version):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        seen = version - 1
+        while True:
+            with self.home.changed:
+                while not self.home.closing and ("nodes" in path or len(self.home.history) <= seen):
+                    self.home.changed.wait(1)
+                if self.home.closing:
+                    self.close_connection = True
+                    return
+                fresh, seen = self.home.history[seen:], len(self.home.history)
+            for event in fresh:
+                data = json.dumps(event).encode() + b"\n"
+                self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            self.wfile.flush()
