@@ -89,6 +89,13 @@ async def ended(reader):
             pass
 
 
+async def refused(port):
+    """Connect until somebody says no."""
+    while True:
+        peer = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port))
+        peer.close()
+
+
 @pytest.fixture
 def run(tmp_path):
     """Run a test's coroutine in a world of its own, with a deadline."""
@@ -257,9 +264,7 @@ def test_at_the_end_due_answers_go_out(run):
         ending = asyncio.create_task(world.front.drain(60))
         # The listener closes a few turns of the loop later; who came in between is cut off.
         with pytest.raises(OSError, match=r"refused|reset"):
-            while True:
-                peer = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port))
-                peer.close()
+            await refused(port)
         assert not ending.done()
         gate.set()
         assert (await question)[0] == 200
