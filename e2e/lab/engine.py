@@ -12,6 +12,7 @@ from pathlib import Path
 from e2e.lab import host
 from e2e.lab.config import Config
 from e2e.lab.errors import CommandError
+from e2e.lab.owned import end_all
 from e2e.lab.programs import Programs, ask
 
 NETWORK = "kind"
@@ -71,7 +72,7 @@ def settings(config: Config, wrapper: Path | None) -> dict[str, object]:
         "hosts": [f"unix://{state}/docker.sock"],
         "data-root": f"{state}/docker",
         "exec-root": f"{state}/run",
-        "pidfile": f"{state}/docker.pid",
+        "pidfile": f"{state}/run/docker.pid",
         "deprecated-key-path": f"{state}/docker-key.json",
         "cgroup-parent": f"/{host.cgroup(config.cluster)}",
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
@@ -86,25 +87,29 @@ def settings(config: Config, wrapper: Path | None) -> dict[str, object]:
 # A process namespace: when its first process ends, the kernel ends Docker, the shims and all
 # nodes. A mount namespace: their mounts go with it. docker-init reaps what the shims leave.
 _NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
-# The shims' sockets have a fixed place on the machine; here it is a file system that goes too.
+# Sockets, the pid file and the shims' sockets, which have a fixed place on the machine, are on
+# file systems that go too; else the next start would trust the numbers in a dead namespace.
 _SCRIPT = """
-mkdir -p /run/containerd
-mount -t tmpfs none /run/containerd
-exec docker-init -- dockerd --config-file "$1"
+for folder in /run/containerd "$1/run"; do
+  mkdir -p "$folder"
+  mount -t tmpfs none "$folder"
+done
+exec docker-init -- dockerd --config-file "$1/daemon.json"
 """
 
 
 def start(
     config: Config, wrapper: Path | None, now: Callable[[], float] = time.monotonic
 ) -> Engine:
-    """Starts our daemon and waits until it answers."""
+    """Starts our daemon and waits until it answers; one that does not answer is ended first."""
+    end_all(config.state)
     host.remember(host.record(config.state))
     log = config.state / "logs" / "dockerd.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     file = config.state / "daemon.json"
     file.write_text(json.dumps(settings(config, wrapper), indent=1))
     programs = Programs(owner=config.state, log=log)
-    argv = (*_NAMESPACES, "sh", "-ec", _SCRIPT, "sh", str(file))
+    argv = (*_NAMESPACES, "sh", "-ec", _SCRIPT, "sh", str(config.state))
     with log.open("a") as output:
         daemon = subprocess.Popen(
             argv,

