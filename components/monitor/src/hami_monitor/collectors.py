@@ -21,7 +21,11 @@ ZONE: Final = "vGPU"
 _CARD: Final = ("node", "device_index", "device_uuid", "device_type")
 _CONTAINER: Final = ("namespace", "pod", "container")
 _DEVICE: Final = (*_CONTAINER, "vdevice_index", "device_uuid")
-_OVERHEAD: Final = (Kind.CONTEXT, Kind.MODULE)
+_OVERHEAD: Final = {
+    "hami_vgpu_memory_context_bytes": Kind.CONTEXT,
+    "hami_vgpu_memory_module_bytes": Kind.MODULE,
+}
+_BUFFERS: Final = tuple(kind for kind in Kind if kind not in _OVERHEAD.values())
 
 
 class _Gauges:
@@ -161,8 +165,10 @@ class ContainerCollector(Collector):
             used = reading.usage.devices[index].used_bytes
             gauges.add("hami_vgpu_memory_used_bytes", who, used)
             gauges.add("hami_container_device_memory_bytes", who, used)
-            for name, kinds in _SHARES.items():
-                gauges.add(name, who, _share(reading.usage, index, kinds))
+            gauges.add("hami_vgpu_memory_buffer_bytes", who, _share(reading.usage, index, _BUFFERS))
+            for name, kind in _OVERHEAD.items():
+                # The limiter does not record these everywhere: 0 may mean that nobody looked.
+                gauges.add(name, who, _share(reading.usage, index, (kind,)) or None)
             gauges.add("hami_container_last_kernel_elapsed_seconds", who, idle)
 
     def _unreadable_family(self) -> Metric:
@@ -192,11 +198,6 @@ _DEVICE_METRICS: Final = (
         "Time since the container last launched or allocated something.",
     ),
 )
-_SHARES: Final = {
-    "hami_vgpu_memory_context_bytes": (Kind.CONTEXT,),
-    "hami_vgpu_memory_module_bytes": (Kind.MODULE,),
-    "hami_vgpu_memory_buffer_bytes": tuple(kind for kind in Kind if kind not in _OVERHEAD),
-}
 
 
 def _share(usage: Usage, device: int, kinds: Iterable[Kind]) -> int:
