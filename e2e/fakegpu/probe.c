@@ -184,13 +184,18 @@ static int run_alloc(int argc, char **argv) {
     return 0;
 }
 
-static bool wait_for_term(const char *how_long) {
+static sigset_t stop_signals(void) {
     sigset_t set;
-    bool forever = strcmp(how_long, "forever") == 0;
-    struct timespec timeout = {.tv_sec = (time_t)strtoll(how_long, NULL, 10)};
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    return set;
+}
+
+static bool wait_for_term(const char *how_long) {
+    sigset_t set = stop_signals();
+    bool forever = strcmp(how_long, "forever") == 0;
+    struct timespec timeout = {.tv_sec = (time_t)strtoll(how_long, NULL, 10)};
     int got;
     do
         got = sigtimedwait(&set, NULL, forever ? &(struct timespec){.tv_sec = 3600} : &timeout);
@@ -200,13 +205,8 @@ static bool wait_for_term(const char *how_long) {
 
 static int run_hold(int argc, char **argv) {
     CUdeviceptr va = 0;
-    sigset_t set;
     if (argc != 2)
         return fail("hold needs MIB SECONDS|forever", CUDA_ERROR_INVALID_VALUE);
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigprocmask(SIG_BLOCK, &set, NULL); /* before the line below: its reader may signal at once */
     CUresult rc = use_device(0);
     if (rc == CUDA_SUCCESS)
         rc = cu.alloc(&va, strtoull(argv[0], NULL, 10) * MIB);
@@ -348,6 +348,9 @@ int main(int argc, char **argv) {
             continue;
         /* The parent of a race stays out of the driver: its children are the processes. */
         bool parent = verbs[i].run == run_race;
+        sigset_t set = stop_signals();
+        if (verbs[i].run == run_hold) /* before anyone can start a thread that would take them */
+            sigprocmask(SIG_BLOCK, &set, NULL);
         int rc = parent ? 0 : load_driver();
         return rc != 0 ? rc : verbs[i].run(argc - 2, argv + 2);
     }

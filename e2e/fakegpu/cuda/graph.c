@@ -134,6 +134,23 @@ CUresult cuGraphExecDestroy(CUgraphExec exec) {
     return CUDA_SUCCESS;
 }
 
+/* Graphs own no memory here: memory nodes are not modelled. */
+CUresult cuDeviceGraphMemTrim(CUdevice device) {
+    int card;
+    ENTER();
+    return cu_device_card(device, &card);
+}
+
+CUresult cuDeviceGetGraphMemAttribute(CUdevice device, int attribute, void *value) {
+    int card;
+    ENTER();
+    REQUIRE(value != NULL && attribute >= 0 && attribute <= 3);
+    CUresult rc = cu_device_card(device, &card);
+    if (rc == CUDA_SUCCESS)
+        *(uint64_t *)value = 0;
+    return rc;
+}
+
 CUresult cuGraphUpload(CUgraphExec exec, CUstream stream) {
     ENTER();
     (void)stream;

@@ -38,8 +38,7 @@ static bool is_ptx(const char *image) {
     return strncmp(image, "//", 2) == 0 || strncmp(image, ".version", 8) == 0;
 }
 
-CUresult cuModuleLoadData(CUmodule *out, const void *image) {
-    CONTEXT_OR_RETURN(ctx);
+static CUresult load(CUmodule *out, const void *image, struct ctx *ctx) {
     REQUIRE(out != NULL && image != NULL);
     struct module *m = calloc(1, sizeof *m);
     if (m == NULL)
@@ -49,6 +48,11 @@ CUresult cuModuleLoadData(CUmodule *out, const void *image) {
     m->text = is_ptx(image) ? strdup(image) : NULL;
     *out = m;
     return CUDA_SUCCESS;
+}
+
+CUresult cuModuleLoadData(CUmodule *out, const void *image) {
+    CONTEXT_OR_RETURN(ctx);
+    return load(out, image, ctx);
 }
 
 CUresult cuModuleLoadDataEx(CUmodule *out, const void *image, unsigned n, int *options,
@@ -107,6 +111,36 @@ CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name)
     *out = add_function(module, name);
     pthread_mutex_unlock(&cu_process.mutex);
     return *out != NULL ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+/* A library is a module of no context, a kernel its function: cuLaunchKernel takes both. */
+CUresult cuLibraryLoadData(CUmodule *out, const void *image, void *jit, void **jit_values,
+                           unsigned jit_count, void *options, void **values, unsigned count) {
+    ENTER();
+    (void)jit, (void)jit_values, (void)jit_count, (void)options, (void)values, (void)count;
+    return load(out, image, NULL);
+}
+
+CUresult cuLibraryUnload(CUmodule library) { return cuModuleUnload(library); }
+
+CUresult cuLibraryGetKernel(CUfunction *out, CUmodule library, const char *name) {
+    return cuModuleGetFunction(out, library, name);
+}
+
+CUresult cuLibraryGetModule(CUmodule *out, CUmodule library) {
+    CONTEXT_OR_RETURN(ctx);
+    REQUIRE(out != NULL);
+    REQUIRE_HANDLE(library, MAGIC_MODULE);
+    *out = library;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuKernelGetFunction(CUfunction *out, CUfunction kernel) {
+    CONTEXT_OR_RETURN(ctx);
+    REQUIRE(out != NULL);
+    REQUIRE_HANDLE(kernel, MAGIC_FUNCTION);
+    *out = kernel;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuModuleGetLoadingMode(int *mode) {
@@ -210,4 +244,35 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction f, void **params, 
     REQUIRE(c != NULL);
     return launch(f, c->gridDimX, c->gridDimY, c->gridDimZ,
                   (uint64_t)c->blockDimX * c->blockDimY * c->blockDimZ, c->hStream);
+}
+
+/* The way to launch of before CUDA 4: one thread a block unless cuFuncSetBlockShape said more. */
+CUresult cuFuncSetBlockShape(CUfunction f, int x, int y, int z) {
+    ENTER();
+    REQUIRE_HANDLE(f, MAGIC_FUNCTION);
+    REQUIRE(x > 0 && y > 0 && z > 0);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuLaunchGridAsync(CUfunction f, int width, int height, CUstream stream) {
+    REQUIRE(width > 0 && height > 0);
+    return launch(f, (uint64_t)width, (uint64_t)height, 1, 1, stream);
+}
+
+CUresult cuLaunchGrid(CUfunction f, int width, int height) {
+    return cuLaunchGridAsync(f, width, height, NULL);
+}
+
+CUresult cuLaunch(CUfunction f) { return cuLaunchGridAsync(f, 1, 1, NULL); }
+
+CUresult cuLaunchCooperativeKernelMultiDevice(const CUDA_LAUNCH_PARAMS *list, unsigned count,
+                                              unsigned flags) {
+    (void)flags;
+    REQUIRE(list != NULL && count > 0);
+    CUresult rc = CUDA_SUCCESS;
+    for (unsigned i = 0; i < count && rc == CUDA_SUCCESS; i++)
+        rc = launch(list[i].function, list[i].gridDimX, list[i].gridDimY, list[i].gridDimZ,
+                    (uint64_t)list[i].blockDimX * list[i].blockDimY * list[i].blockDimZ,
+                    list[i].hStream);
+    return rc;
 }

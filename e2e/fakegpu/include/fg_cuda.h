@@ -96,6 +96,15 @@ typedef struct {
     uint32_t numAttrs;
 } CUlaunchConfig;
 
+typedef struct {
+    CUfunction function;
+    uint32_t gridDimX, gridDimY, gridDimZ;
+    uint32_t blockDimX, blockDimY, blockDimZ;
+    uint32_t sharedMemBytes;
+    CUstream hStream;
+    void **kernelParams;
+} CUDA_LAUNCH_PARAMS;
+
 /* CUDA_KERNEL_NODE_PARAMS up to the fields that matter; _v2 appends to it. */
 typedef struct {
     CUfunction func;
@@ -114,5 +123,6 @@ _Static_assert(sizeof(CUDA_ARRAY3D_DESCRIPTOR) == 40, "CUDA layout");
 _Static_assert(sizeof(CUmemAllocationProp) == 32, "CUDA layout");
 _Static_assert(sizeof(CUmemPoolProps) == 88, "CUDA layout");
 _Static_assert(sizeof(CUlaunchConfig) == 56, "CUDA layout");
+_Static_assert(sizeof(CUDA_LAUNCH_PARAMS) == 56, "CUDA layout");
 
 #endif

@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import sys
+import threading
 
 U64 = ctypes.c_uint64
 MIB = 1 << 20
@@ -171,6 +172,46 @@ class Driver:
             answer = json.loads(pipe.read())
         os.wait()
         return answer
+
+    def graph(self, kernel, nodes):
+        """Milliseconds that one launch of a captured graph takes on the timeline."""
+        module, function, stream = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
+        graph, instance = ctypes.c_void_p(), ctypes.c_void_p()
+        self.call("cuModuleLoadData", ctypes.byref(module), b"image")
+        self.call("cuModuleGetFunction", ctypes.byref(function), module, kernel.encode())
+        self.call("cuStreamCreate", ctypes.byref(stream), 1)
+        self.call("cuStreamBeginCapture_v2", stream, 0)
+        for _ in range(nodes):
+            self.call("cuLaunchKernel", function, 1, 1, 1, 32, 1, 1, 0, stream, None, None)
+        self.call("cuStreamEndCapture", stream, ctypes.byref(graph))
+        self.call("cuGraphInstantiateWithFlags", ctypes.byref(instance), graph, U64(0))
+        first, last, passed = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_float()
+        for event in (first, last):
+            self.call("cuEventCreate", ctypes.byref(event), 0)
+            self.call("cuGraphLaunch", instance, stream)
+            self.call("cuEventRecord", event, stream)
+        self.call("cuEventSynchronize", last)
+        self.call("cuEventElapsedTime", ctypes.byref(passed), first, last)
+        return passed.value
+
+    def threads(self, count, rounds):
+        """Allocates and frees in several threads at once; returns every result but success."""
+        bad = []
+
+        def work():
+            ctx = ctypes.c_void_p()
+            self.call("cuDevicePrimaryCtxRetain", ctypes.byref(ctx), 0)
+            self.call("cuCtxSetCurrent", ctx)
+            for i in range(rounds):
+                rc, va = self.alloc(512 * (1 + i % 7))
+                bad.extend(rc for rc in (rc, self.free(va)) if rc != 0)
+
+        workers = [threading.Thread(target=work) for _ in range(count)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return bad
 
     def hammer(self):
         """Allocates and frees until killed."""

@@ -185,6 +185,13 @@ def test_a_pool_takes_less_than_a_chunk_where_a_chunk_no_longer_fits(node):
     assert guest.ask("pool_alloc", 8 * MIB)[0] == OUT_OF_MEMORY
 
 
+def test_threads_of_one_process_do_not_lose_a_byte(node):
+    """Eight threads allocate and free at once; what is left is the context alone."""
+    guest = node.guest()
+    assert guest.ask("threads", 8, 500) == []
+    assert node.used() == CONTEXT
+
+
 def test_cards_are_accounted_apart(node):
     """Memory on one card is no memory of the other."""
     guest = node.guest()
