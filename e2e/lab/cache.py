@@ -14,6 +14,8 @@ from e2e.lab.errors import LabError
 from e2e.lab.programs import Programs
 
 KEY_LENGTH = 16
+KEPT = 3
+"""Parts of one name that are kept: this checkout's, and those of two others used last."""
 
 
 def digest(inputs: Iterable[str | Path]) -> str:
@@ -100,6 +102,7 @@ class Cache:
         """
         done = self.path(part)
         if done.is_dir():
+            os.utime(done)
             return done
         for needed in part.needs:
             self.get(needed)
@@ -120,6 +123,19 @@ class Cache:
         part.build(Work(work / "out", run, self.path))
         done.parent.mkdir(parents=True, exist_ok=True)
         os.rename(work / "out", done)
+        os.utime(done)
+        shutil.rmtree(work)
+        for old in self._superseded(part):
+            shutil.rmtree(old)
+
+    def _superseded(self, part: Part) -> list[Path]:
+        """Parts of the same name, but for those used last."""
+        same = [
+            path
+            for path in self.path(part).parent.iterdir()
+            if path.name.rpartition("-")[0] == part.key.rpartition("-")[0]
+        ]
+        return sorted(same, key=lambda path: path.stat().st_mtime_ns, reverse=True)[KEPT:]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -115,11 +116,10 @@ class Cluster:
         self.programs.run("docker", *args, env=self.env)
 
 
-def link_programs(folder: Path, programs: dict[str, Path]) -> None:
-    """Links programs under fixed names, each replaced in one step."""
+def place_programs(folder: Path, programs: dict[str, Path]) -> None:
+    """Copies programs to fixed names: a cluster needs them whatever becomes of the cache."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, target in programs.items():
+    for name, source in programs.items():
         draft = folder / f".{name}"
-        draft.unlink(missing_ok=True)
-        draft.symlink_to(target)
-        os.rename(draft, folder / name)
+        shutil.copy2(source, draft)
+        os.rename(draft, folder / name)  # one of that name may be running

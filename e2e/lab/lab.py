@@ -7,7 +7,7 @@ from pathlib import Path
 
 from e2e.lab import apt, debian, engine, gobuild, host
 from e2e.lab.cache import Cache, Part
-from e2e.lab.cluster import Cluster, link_programs
+from e2e.lab.cluster import Cluster, place_programs
 from e2e.lab.config import Config
 from e2e.lab.console import Console
 from e2e.lab.controlplane import control_plane
@@ -18,6 +18,7 @@ from e2e.lab.programs import Programs
 
 PUBLIC_BASE = "python:3.11-slim-bookworm"
 HEADROOM_GIB = 10
+WRAPPER = "runc-nosysres"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,17 @@ class Lab:
         self._install(() if self.engine() else apt.ENGINE)
         self._install(("python3-pip",) if gobuild.needs_pip(go) else ())
         parts = gobuild.go_parts(self.config, go)
-        tools = {"kind": self.cache.get(parts.kind) / "kind"}
-        tools["kubectl"] = self.cache.get(parts.kubectl) / "kubectl"
-        link_programs(self.config.bin, tools)
-        docker = self._engine(parts)
+        tools = {"kind": parts.kind, "kubectl": parts.kubectl, WRAPPER: parts.small}
+        place_programs(
+            self.config.bin, {name: self.cache.get(part) / name for name, part in tools.items()}
+        )
+        docker = self._engine()
         self._node_image(docker, parts)
         with self.console.step("cluster", "about half a minute"):
-            engine.ensure_network(self.config, docker, self.programs("cluster", docker.env))
+            if docker.address:
+                engine.ensure_network(self.config, docker, self.programs("cluster", docker.env))
+            elif docker.ask("network", "inspect", engine.NETWORK) is None:
+                self._note("network", engine.NETWORK)  # kind makes it
             self.cluster(docker).create()
         return docker
 
@@ -90,15 +95,11 @@ class Lab:
             with self.console.step("Debian packages", ", ".join(names)):
                 apt.install(names, self.programs("apt"))
 
-    def _engine(self, parts: gobuild.GoParts) -> Engine:
+    def _engine(self) -> Engine:
         docker = self.engine()
         if docker is None:
-            status = Path("/proc/self/status").read_text()
-            wrapper = None
-            if engine.lacks_sys_resource(status):
-                # A copy: the daemon needs it as long as it runs, whatever becomes of the cache.
-                wrapper = self.config.bin / "runc-nosysres"
-                shutil.copy2(self.cache.get(parts.small) / wrapper.name, wrapper)
+            needed = engine.lacks_sys_resource(Path("/proc/self/status").read_text())
+            wrapper = self.config.bin / WRAPPER if needed else None
             with self.console.step("Docker"):
                 docker = engine.start(self.config, wrapper)
         self._note("docker_host", docker.address)
@@ -176,11 +177,13 @@ class Lab:
             self._forget()
 
     def _leave_machine_docker(self) -> None:
-        cluster = self.cluster(Engine())
+        docker = Engine()
         if (self.config.bin / "kind").exists():
-            cluster.delete()
+            self.cluster(docker).delete()
+        if network := self._noted("network"):
+            docker.ask("network", "rm", network)
         if self._noted("image") == debian.node_tag(self.config):
-            cluster.programs.run("docker", "image", "rm", "-f", debian.node_tag(self.config))
+            docker.ask("image", "rm", debian.node_tag(self.config))
 
     def _forget(self) -> None:
         # The record goes last: a `down` that was killed half way can be run again.

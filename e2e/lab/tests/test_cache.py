@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2e.lab.cache import Cache, Part, digest, locked
+from e2e.lab.cache import KEPT, Cache, Part, digest, locked
 from e2e.lab.console import Console
 from e2e.lab.errors import LabError
 
@@ -45,6 +45,17 @@ def test_new_inputs(tmp_path):
     second = cache(tmp_path).get(part(inputs=("2",), built=built))
     assert built == ["thing", "thing"]
     assert first != second
+
+
+def test_old_parts_go(tmp_path):
+    """Of one name the parts used last are kept; others' names do not count."""
+    store = cache(tmp_path)
+    store.get(part("thing other"))
+    folders = [store.get(part(inputs=(str(n),))) for n in range(KEPT)]
+    store.get(part(inputs=("0",)))
+    folders.append(store.get(part(inputs=(str(KEPT),))))
+    assert [folder.exists() for folder in folders] == [True, False, *[True] * (KEPT - 1)]
+    assert store.has(part("thing other"))
 
 
 def test_needs_first(tmp_path):
