@@ -115,6 +115,18 @@ def test_it_waits_for_a_certificate_serves_and_ends_in_order(start, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "tls"]
 
 
+def test_what_a_killed_process_left_is_no_hindrance(start, tmp_path):
+    """Its folder and socket outlive it, because a pod's emptyDir outlives a container."""
+    write_files(str(tmp_path / "tls"), issue(HOST, datetime.now(UTC)))
+    for _ in range(2):
+        process = start()
+        process.event("serving")
+        assert process.ready() == (200, "ok\n")
+        process.child.kill()
+        process.child.wait()
+        assert {path.name for path in tmp_path.iterdir()} == {"tls", "webhook"}
+
+
 def test_it_ends_while_it_waits_for_a_certificate(start):
     """A pod that never became ready must not hang either."""
     process = start()

@@ -54,7 +54,7 @@ def test_what_can_be_right_has_no_fault(limits):
         ({MEM: "1T"}, "write a number up to 999999"),
         ({PERCENT: "150"}, "whole number from 0 to 100"),
         ({GPU: "1", CORES: "101"}, "whole number from 0 to 100"),
-        ({GPU: "500m"}, "write a plain number"),
+        ({GPU: "500m"}, "write a whole number"),
         ({GPU: "-1"}, "whole devices"),
         ({GPU: "1", PRIORITY: "-1"}, "write 0 for high or 1 for low"),
         ({GPU: "1", PRIORITY: "high"}, "write 0 for high or 1 for low"),

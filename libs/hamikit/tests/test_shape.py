@@ -74,13 +74,13 @@ def test_operator_defaults():
         (MEM, "16Gi", "write 16384 (the unit is MiB already)"),
         (MEM, "1000000000000", "write a number up to 999999"),
         (MEM, "1T", "write a number up to 999999"),
-        (MEM, "500m", "write a plain number"),
+        (MEM, "500m", "write a whole number"),
         (PERCENT, "150", "write a number up to 100"),
         (CORES, "101", "write a number up to 100"),
         (CORES, "-1", "write a number up to 100"),
         (GPU, "-1", "write a number up to 2147483647"),
-        (GPU, "0.5", "write a plain number"),
-        (MEM, "many", "write a plain number"),
+        (GPU, "0.5", "write a whole number"),
+        (MEM, "many", "write a whole number"),
     ],
 )
 def test_what_cannot_be_right_is_refused_with_a_remedy(name, value, says):

@@ -1,5 +1,6 @@
 """The HTTP application: POST /mutate takes an AdmissionReview and answers with one."""
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -60,6 +61,8 @@ def create_app(rules: Rules, metrics: Metrics, *, decide: Decide = decide) -> Ap
 
 def backend(app: App, path: str, *, connections: int) -> threading.Thread:
     """Serve the application on a unix socket in a thread of its own."""
+    # It warns of every request that waits for a thread, which says nothing to anybody here.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     server = waitress.create_server(
         app,
         unix_socket=path,

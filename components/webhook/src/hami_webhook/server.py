@@ -1,9 +1,11 @@
 """The running webhook: certificate, front and backend in one event loop, and their orderly end."""
 
 import asyncio
+import contextlib
+import os
+import shutil
 import signal
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -48,8 +50,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        # Only we may speak to the backend: a folder that nobody else can enter.
-        with tempfile.TemporaryDirectory(prefix="webhook-", dir=self._config.run_dir) as folder:
+        with _private_folder(self._config.run_dir) as folder:
             path = f"{folder}/http.sock"
             backend(self._app, path, connections=self._limits.connections)
             await self._until_certificate()
@@ -85,6 +86,21 @@ class Server:
         await asyncio.sleep(self._config.drain_s)
         await front.drain(self._config.finish_s)
         log.info("stopped")
+
+
+@contextlib.contextmanager
+def _private_folder(run_dir: str) -> Iterator[str]:
+    """A folder that only we can enter, so that nobody else speaks to the backend.
+
+    The name is fixed: what a killed process left is found and removed.
+    """
+    path = os.path.join(run_dir, "webhook")
+    shutil.rmtree(path, ignore_errors=True)
+    os.mkdir(path, 0o700)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -157,7 +157,7 @@ def _bounded(
     try:
         value = parse_integer(text)
     except QuantityError:
-        return None, Fault(container, name, text, rule, "write a plain number")
+        return None, Fault(container, name, text, rule, "write a whole number")
     if low <= value <= high:
         return value, None
     return None, Fault(container, name, text, rule, _remedy(text, unit, high))
