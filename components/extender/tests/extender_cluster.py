@@ -210,7 +210,7 @@ class BindWorld:
             self.snapshot,
             self.cluster,
             self.flights,
-            ready=lambda: True,
+            missing=lambda: "",
             gpu_policy="spread",
             tally=self.tally,
             clock=lambda: 1787293239.9,

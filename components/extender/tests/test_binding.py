@@ -276,7 +276,7 @@ def test_what_cannot_be_bound_at_all():
     world = BindWorld(make_node("n", device("GPU-a")))
     assert world.bind(world.cluster.add("p", labelled=False)) == "PodNotAdmittedByWebhook"
     assert "gpucores" in world.bind(world.cluster.add("q", container(gpu=1, cores=200)))
-    world.binder._ready = lambda: False
+    world.binder._missing = lambda: "starting, first list not complete"
     assert world.bind(world.cluster.add("r")) == "starting, first list not complete"
     assert world.cluster.bindings == []
 

@@ -22,6 +22,9 @@ def test_flags_win_over_variables():
     assert Config.parse(["--shortlist=7"], environ).shortlist == 7
     assert Config.parse([], environ).gpu_policy == "binpack"
     assert Config.parse(["--bind-address", "[::1]:80"], {}).bind_host == "::1"
+    for argv in (["--leader-elect"], ["--leader-elect=true"]):
+        assert Config.parse(argv, {}).leader_elect
+    assert not Config.parse(["--leader-elect=false"], {"HAMI_LEADER_ELECT": "true"}).leader_elect
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class World:
             utcnow=lambda: datetime(2026, 8, 21, 6, 20, 39, tzinfo=UTC),
         )
         self.selector = Selector(
-            self.snapshot, Policies(), ready=lambda: True, refused=self.explainer.refused
+            self.snapshot, Policies(), missing=lambda: "", refused=self.explainer.refused
         )
 
     def filter(self, pod):
@@ -61,12 +61,10 @@ def test_the_event():
     assert event["message"] == (
         "no available node, 3 nodes do not meet; "
         "n: container main asks for 1 x (3000 MiB, 30% cores): "
-        "GPU-a CardInsufficientMemory (free 1000 of 8000 MiB, asked 3000; free 70% cores; "
-        "9 slots), "
-        "GPU-b CardNotHealth (free 8000 of 8000 MiB, asked 3000; free 100% cores; 10 slots); "
+        "GPU-a CardInsufficientMemory (free 1000 of 8000 MiB, 70% cores, 9 slots), "
+        "1 x CardNotHealth; "
         "small: container main asks for 1 x (3000 MiB, 30% cores): "
-        "GPU-s CardInsufficientMemory (free 1000 of 1000 MiB, asked 3000; free 100% cores; "
-        "10 slots); "
+        "GPU-s CardInsufficientMemory (free 1000 of 1000 MiB, 100% cores, 10 slots); "
         "old: NodeBindingUnsupported"
     )
 
@@ -93,8 +91,15 @@ def test_percent_and_too_few_cards():
     world = World(make_node("n", device("a")))
     world.filter(make_pod("p", container(gpu=2, percent=50)))
     assert world.sent[0][1]["message"].endswith(
-        "n: container main asks for 2 x (50% memory, 0% cores): NodeInsufficientDevice, "
-        "the node has 1"
+        "n: container main asks for 2 x (50% memory, 0% cores), the node has 1: "
+        "NodeInsufficientDevice"
+    )
+    world = World(make_node("n", device("a"), device("b", 1)))
+    world.use("n", "a", 5000)
+    world.filter(make_pod("p", container(gpu=2, percent=50)))
+    assert world.sent[0][1]["message"].endswith(
+        "a CardInsufficientMemory (free 3000 of 8000 MiB, asked 4000, 70% cores, 9 slots), "
+        "1 would fit"
     )
 
 

@@ -24,7 +24,7 @@ class World:
         self.selector = Selector(
             self.snapshot,
             policies or Policies(),
-            ready=lambda: self.ready,
+            missing=lambda: "" if self.ready else "starting, first list not complete",
             refused=lambda pod, _question, refusals: self.told.append((pod.key, set(refusals))),
         )
 

@@ -114,7 +114,7 @@ def test_the_life_of_two_pods(server):
         assert answer["NodeNames"] == []
         assert answer["FailedNodes"] == {"n": "1/1 CardInsufficientMemory"}
         server.wait_for(lambda: server.events)
-        assert "free 500 of 1500 MiB, asked 1000" in server.events[0]["message"]
+        assert "free 500 of 1500 MiB" in server.events[0]["message"]
         assert 'hami_gpu_shared_count{device_index="0"' in extender.get("metrics")
         server.delete("first")
         for _ in range(500):

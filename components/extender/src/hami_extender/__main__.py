@@ -1,6 +1,7 @@
 """Wires the extender together and runs it until it is asked to end."""
 
 import os
+import socket
 import sys
 import time
 from importlib.metadata import version
@@ -10,10 +11,12 @@ from prometheus_client import CollectorRegistry
 
 from hami_extender.app import create_app
 from hami_extender.binding import Binder
+from hami_extender.catchup import CatchUp
 from hami_extender.config import Config
 from hami_extender.events import EventSender
 from hami_extender.explain import Explainer
 from hami_extender.flights import Flights
+from hami_extender.leader import Leadership
 from hami_extender.metrics import ClusterCollector, VerbMetrics
 from hami_extender.placement import Question, Refusal
 from hami_extender.selection import Policies, Selector
@@ -22,7 +25,7 @@ from hamikit import logs, names
 from hamikit.cluster import Api
 from hamikit.deviceconfig import ConfigError, load_family
 from hamikit.informer import Informer
-from hamikit.objects import Node, Pod
+from hamikit.objects import Lease, Node, Pod
 from hamikit.service import Lifecycle, serve, status_app
 
 log = structlog.get_logger()
@@ -31,6 +34,7 @@ VERB_THREADS = 64
 """kube-scheduler binds many pods at a time, and each bind waits for one write."""
 API_CONNECTIONS = 64
 SETTLE_EVERY_S = 1.0
+STARTING = "starting, first list not complete"
 DEVICE_PODS = {"labelSelector": f"{names.LABEL_DEVICE_POD}={names.LABEL_DEVICE_POD_VALUE}"}
 DRAIN_S = 12.0
 """Longer than any bind waits for its outcome."""
@@ -60,22 +64,25 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
     pods = Informer(api, "/api/v1/pods", Pod, snapshot.on_pod, query=DEVICE_PODS)
     lifecycle.ready_when("nodes", nodes.missing)
     lifecycle.ready_when("pods", pods.missing)
+    leader = _follow_lease(config, snapshot, api)
     serve(status_app(lifecycle, registry), config.status_host, config.status_port)
     events = EventSender(api)
     explainer = Explainer(snapshot, events.send, component=config.scheduler_name)
 
-    def ready() -> bool:
-        return nodes.synced.is_set() and pods.synced.is_set()
+    def missing() -> str:
+        if not (nodes.synced.is_set() and pods.synced.is_set()):
+            return STARTING
+        return leader.missing() if leader else ""
 
     def refused(pod: Pod, question: Question, refusals: dict[str, Refusal]) -> None:
         metrics.refused(pod, question, refusals)
         explainer.refused(pod, question, refusals)
 
     policies = Policies(config.node_policy, config.gpu_policy, config.shortlist)
-    selector = Selector(snapshot, policies, ready=ready, refused=refused)
+    selector = Selector(snapshot, policies, missing=missing, refused=refused)
     flights = Flights(snapshot, api)
     binder = Binder(
-        snapshot, api, flights, ready=ready, gpu_policy=config.gpu_policy, tally=metrics
+        snapshot, api, flights, missing=missing, gpu_policy=config.gpu_policy, tally=metrics
     )
     app = create_app(selector, binder, observe=metrics.observe)
     # Until the first lists are there it answers "starting": better than a refused connection.
@@ -89,6 +96,19 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
     for informer in (nodes, pods):
         informer.stop()
     log.info("stopped")
+
+
+def _follow_lease(config: Config, snapshot: Snapshot, api: Api) -> Leadership | None:
+    """Watch kube-scheduler's lease, where we are to bind only while it is ours."""
+    if not config.leader_elect:
+        return None
+    leader = Leadership(
+        socket.gethostname(), caught_up=CatchUp(snapshot, api, {**DEVICE_PODS}).done
+    )
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{config.lease_namespace}/leases"
+    query = {"fieldSelector": f"metadata.name={config.lease_name}"}
+    Informer(api, path, Lease, leader.on_lease, query=query).start()
+    return leader
 
 
 def _until_stopped(lifecycle: Lifecycle, flights: Flights) -> None:

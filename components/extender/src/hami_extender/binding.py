@@ -8,7 +8,7 @@ import structlog
 
 from hami_extender.flights import WRITE_S, Flight, Flights, Outcome, ReadApi, Refused, pod_path
 from hami_extender.placement import Placement, Refusal, Verdict, place
-from hami_extender.selection import IN_FLIGHT, NO_LABEL, STARTING
+from hami_extender.selection import IN_FLIGHT, NO_LABEL
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import Holding, Kind
 from hami_extender.wire import BindArgs
@@ -52,7 +52,7 @@ class Tally(Protocol):
 
 
 class Binder:
-    """The bind verb. `ready` says whether the view is complete and we may write."""
+    """The bind verb; `missing` says what is missing until we may write."""
 
     def __init__(
         self,
@@ -60,12 +60,12 @@ class Binder:
         api: WriteApi,
         flights: Flights,
         *,
-        ready: Callable[[], bool],
+        missing: Callable[[], str],
         gpu_policy: str,
         tally: Tally,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._snapshot, self._api, self._ready = snapshot, api, ready
+        self._snapshot, self._api, self._missing = snapshot, api, missing
         self._gpu_policy, self._tally = gpu_policy, tally
         self._flights, self._clock = flights, clock
 
@@ -84,8 +84,8 @@ class Binder:
         return ""
 
     def _bind(self, args: BindArgs) -> None:
-        if not self._ready():
-            raise Refused(STARTING)
+        if missing := self._missing():
+            raise Refused(missing)
         pod = self._pod(args)
         try:
             shape = shape_of(pod, self._snapshot.family)
@@ -165,6 +165,10 @@ class Binder:
 
     def _write(self, flight: Flight, slots: Slots) -> None:
         body = binding_body(flight.pod, flight.node, self._annotations(flight.node, slots))
+        if missing := self._missing():
+            # The lease may have been lost while this thread waited for its turn.
+            self._flights.failed(flight)
+            raise Refused(missing)
         try:
             self._post(flight.pod, body)
         except ApiError as error:

@@ -26,6 +26,9 @@ class Config:
     status_host: str
     status_port: int
     start_delay_s: float
+    leader_elect: bool
+    lease_name: str
+    lease_namespace: str
     log_level: str
 
     @classmethod
@@ -45,6 +48,9 @@ class Config:
             status_host=status_host,
             status_port=status_port,
             start_delay_s=options.start_delay,
+            leader_elect=options.leader_elect,
+            lease_name=options.leader_elect_resource_name,
+            lease_namespace=options.leader_elect_resource_namespace,
             log_level=options.log_level,
         )
 
@@ -77,6 +83,16 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     add("bind-address", DEFAULT_BIND, "where kube-scheduler finds us", _address)
     add("status-address", DEFAULT_STATUS, "health and metrics", _address)
     add("start-delay", "4", "seconds for a predecessor's last write to end", _seconds)
+    add(
+        "leader-elect",
+        "false",
+        "bind only while our kube-scheduler leads",
+        _truth,
+        nargs="?",
+        const="true",
+    )
+    add("leader-elect-resource-name", names.SCHEDULER_NAME, "its lease")
+    add("leader-elect-resource-namespace", names.NAMESPACE, "the lease's namespace")
     add("log-level", "info", "log", choices=("debug", "info", "warning", "error"))
     return parser
 
@@ -86,6 +102,12 @@ def _address(text: str) -> tuple[str, int]:
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no address; write host:port")
     return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be true or false")
+    return text == "true"
 
 
 def _shortlist(text: str) -> int:

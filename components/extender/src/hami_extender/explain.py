@@ -1,10 +1,11 @@
 """Tells a waiting pod, in an event of its own, which cards lack what; once per change of reason."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from hami_extender import fit
 from hami_extender.inventory import Card, NodeFacts
 from hami_extender.placement import Question, Refusal
 from hami_extender.snapshot import Snapshot
@@ -17,6 +18,10 @@ TOP_NODES = 3
 MESSAGE_LIMIT = 1024
 """The API server refuses longer notes."""
 PODS_KEPT = 4096
+WITHOUT_FIGURES = frozenset(
+    {fit.NOT_HEALTHY, fit.CORDONED, fit.TYPE_MISMATCH, fit.UUID_MISMATCH, fit.MIG_INFEASIBLE}
+)
+"""Reasons that have nothing to do with how much is free."""
 
 
 class Explainer:
@@ -106,14 +111,10 @@ def _node(state: NodeState | None, name: str, pod: Pod, asked: tuple[Question, R
     if state is None or facts is None or request is None or refusal.container is None:
         return f"{name}: {refusal.reason}{_detail(facts)}"
     container = pod.all_containers[refusal.container].name
-    cards = [
-        _card(facts.cards[position], state.used, request, reason)
-        for position, reason in refusal.cards
-    ] or [f"{refusal.reason}, the node has {len(facts.cards)}"]
-    return (
-        f"{name}: container {container} asks for {request.count} x {_ask(request)}: "
-        + ", ".join(cards)
-    )
+    asks = f"{name}: container {container} asks for {request.count} x {_ask(request)}"
+    if not refusal.cards:
+        return f"{asks}, the node has {len(facts.cards)}: {refusal.reason}"
+    return f"{asks}: " + ", ".join(_cards(facts, state.used, request, refusal))
 
 
 def _detail(facts: NodeFacts | None) -> str:
@@ -130,11 +131,26 @@ def _ask(request: ContainerRequest) -> str:
     return f"({memory}, {request.cores}% cores)"
 
 
+def _cards(
+    facts: NodeFacts, used: dict[str, Share], request: ContainerRequest, refusal: Refusal
+) -> list[str]:
+    """What each card lacks; those that no figure would change, and those that fit, by number."""
+    short = [
+        _card(facts.cards[position], used, request, reason)
+        for position, reason in refusal.cards
+        if reason not in WITHOUT_FIGURES
+    ]
+    plain = Counter(reason for _, reason in refusal.cards if reason in WITHOUT_FIGURES)
+    others = [f"{number} x {reason}" for reason, number in sorted(plain.items())]
+    if fitting := len(facts.cards) - len(refusal.cards):
+        others.append(f"{fitting} would fit")
+    return short + others
+
+
 def _card(card: Card, used: dict[str, Share], request: ContainerRequest, reason: str) -> str:
     share = used.get(card.uuid, NOTHING)
-    memory = card.memory_mib - share.memory_mib
-    asked = request.memory_on(card.memory_mib)
+    asked = "" if request.memory_mib else f", asked {request.memory_on(card.memory_mib)}"
     return (
-        f"{card.uuid} {reason} (free {memory} of {card.memory_mib} MiB, asked {asked}; "
-        f"free {card.cores - share.cores}% cores; {card.slots - share.slots} slots)"
+        f"{card.uuid} {reason} (free {card.memory_mib - share.memory_mib} of {card.memory_mib} MiB"
+        f"{asked}, {card.cores - share.cores}% cores, {card.slots - share.slots} slots)"
     )

@@ -13,7 +13,6 @@ from hamikit import names
 from hamikit.objects import Pod
 from hamikit.shape import PodShape, RequestError, shape_of
 
-STARTING = "starting, first list not complete"
 OTHERS_HAVE_ROOM = "other nodes have room, retrying"
 IN_FLIGHT = "an earlier bind of this pod is not settled yet, retrying"
 UNCACHED = "this extender needs node names: set nodeCacheCapable: true in the scheduler's config"
@@ -50,18 +49,18 @@ def _ignore(_pod: Pod, _question: Question, _refusals: dict[str, Refusal]) -> No
 
 
 class Selector:
-    """The filter and prioritize verbs."""
+    """The filter and prioritize verbs; `missing` says what is missing until we may place pods."""
 
     def __init__(
         self,
         snapshot: Snapshot,
         policies: Policies,
         *,
-        ready: Callable[[], bool],
+        missing: Callable[[], str],
         refused: Refused = _ignore,
     ) -> None:
         self._snapshot, self._policies = snapshot, policies
-        self._ready, self._refused = ready, refused
+        self._missing, self._refused = missing, refused
 
     def filter(self, args: FilterArgs) -> FilterResult:
         """The nodes that could hold the pod: the best few, or every node's reason."""
@@ -74,8 +73,8 @@ class Selector:
             return FilterResult(node_names=names_, nodes=args.nodes)
         if names_ is None:
             return FilterResult(error=UNCACHED)
-        if not self._ready():
-            return FilterResult(error=STARTING)
+        if missing := self._missing():
+            return FilterResult(error=missing)
         if not _labelled(args.pod):
             return _refuse_all(names_, NO_LABEL)
         with self._snapshot.lock:
@@ -117,7 +116,7 @@ class Selector:
             shape = shape_of(args.pod, self._snapshot.family)
         except RequestError:
             return dict.fromkeys(names_, 0)
-        if shape.empty or not self._ready():
+        if shape.empty or self._missing():
             return dict.fromkeys(names_, 0)
         with self._snapshot.lock:
             return self._prioritize(args.pod, shape, names_)
