@@ -1,0 +1,178 @@
+"""An API server with one node, its pods and events: as much as the plugin asks for, over HTTP."""
+
+import json
+import queue
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, urlsplit
+
+import kubernetes
+import msgspec
+
+from hamikit import names
+from hamikit.cluster import Api
+
+RUNTIME = "containerd://2.2.1"
+
+
+class ApiServer:
+    """Objects in memory; `patches` and `events` hold what was written, in order."""
+
+    def __init__(self, *pods, annotations=None, runtime=RUNTIME):
+        self.pods = {pod.metadata.uid: pod for pod in pods}
+        self.annotations = dict(annotations or {})
+        self.runtime, self.version = runtime, 1
+        self.patches, self.events, self.queries = queue.Queue(), queue.Queue(), queue.Queue()
+        self._watchers = []
+        self._closing, self._watched = threading.Event(), threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+
+    @property
+    def url(self):
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._closing.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def api(self):
+        """Our client, pointed here."""
+        configuration = kubernetes.client.Configuration()
+        configuration.host = self.url
+        return Api(configuration)
+
+    def kubeconfig(self, path):
+        """A file that points a process here."""
+        cluster = {"name": "c", "cluster": {"server": self.url}}
+        context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+        config = {
+            "clusters": [cluster],
+            "contexts": [context],
+            "users": [{"name": "u", "user": {}}],
+        }
+        path.write_text(json.dumps({**config, "current-context": "x"}))
+        return path
+
+    def put(self, pod):
+        """A pod appears or changes."""
+        kind = "MODIFIED" if pod.metadata.uid in self.pods else "ADDED"
+        self.pods[pod.metadata.uid] = pod
+        self._tell(kind, pod)
+
+    def remove(self, pod):
+        """A pod is gone."""
+        del self.pods[pod.metadata.uid]
+        self._tell("DELETED", pod)
+
+    def _tell(self, kind, pod):
+        event = {"type": kind, "object": self.plain(pod)}
+        self._watched.wait(10)  # a change before the first watch would be nobody's news
+        for watcher in self._watchers:
+            watcher.put(event)
+
+    def plain(self, pod):
+        """A pod as JSON, with a version of its own."""
+        self.version += 1
+        return {**msgspec.to_builtins(pod), **_versioned(pod, self.version)}
+
+    def list(self, query):
+        """The pods that a label selector selects."""
+        pods = [
+            self.plain(pod)
+            for pod in list(self.pods.values())
+            if not query.get("labelSelector") or names.LABEL_DEVICE_POD in pod.metadata.labels
+        ]
+        return {"metadata": {"resourceVersion": str(self.version)}, "items": pods}
+
+    def node(self):
+        """The node."""
+        return {
+            "metadata": {"name": "n1", "uid": "n1", "annotations": self.annotations},
+            "status": {"nodeInfo": {"containerRuntimeVersion": self.runtime}},
+        }
+
+    def patch(self, body):
+        """A merge patch of the node's annotations."""
+        changes = body["metadata"]["annotations"]
+        for key, value in changes.items():
+            if value is None:
+                self.annotations.pop(key, None)
+            else:
+                self.annotations[key] = value
+        self.patches.put(changes)
+
+    def watch(self, send):
+        """Tell of changes until the server closes."""
+        news = queue.Queue()
+        self._watchers.append(news)
+        self._watched.set()
+        while not self._closing.is_set():
+            try:
+                send(news.get(timeout=0.05))
+            except queue.Empty:
+                continue
+
+
+def _versioned(pod, version):
+    metadata = {**msgspec.to_builtins(pod.metadata), "resourceVersion": str(version)}
+    return {"metadata": {key: value for key, value in metadata.items() if value is not None}}
+
+
+def _handler(server):  # noqa: C901 - one small method per verb
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            """Quiet."""
+
+        def answer(self):
+            url = urlsplit(self.path)
+            query = dict(parse_qsl(url.query))
+            data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = json.loads(data) if data else None
+            server.queries.put((self.command, url.path, query))
+            if query.get("watch"):
+                self.stream()
+            elif self.command == "POST":
+                server.events.put(body)
+                self.say({})
+            elif url.path.startswith("/api/v1/nodes/"):
+                if self.command == "PATCH":
+                    server.patch(body)
+                self.say(server.node())
+            else:
+                self.say(server.list(query))
+
+        do_GET = do_POST = do_PATCH = answer  # noqa: N815
+
+        def say(self, value):
+            data = json.dumps(value).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def stream(self):
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            try:
+                server.watch(self.send)
+            except OSError:
+                self.close_connection = True
+
+        def send(self, event):
+            line = json.dumps(event).encode() + b"\n"
+            self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+            self.wfile.flush()
+
+    return Handler

@@ -1,0 +1,80 @@
+"""Whether cards can carry what was promised on them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hami_device_plugin.grant import ContainerGrant, PodGrant, Slice
+from hami_device_plugin.invariant import Share, excess, peak
+from hamikit.codec import RegisteredDevice
+from hamikit.shape import Role
+
+CARDS = {"a": RegisteredDevice(id="a", devmem=100, devcore=100)}
+
+
+def container(role, memory, cores=0, uuid="a"):
+    """A container with one slice."""
+    return ContainerGrant("c", role, (Slice(uuid, memory, cores),))
+
+
+def pod(uid, *containers):
+    """A pod's grant."""
+    return PodGrant(uid, "ns", f"pod-{uid}", "", containers)
+
+
+def test_the_peak_of_a_pod():
+    """Init containers run one by one beside earlier sidecars, then all apps beside all sidecars."""
+    side, late = container(Role.SIDECAR, 10), container(Role.SIDECAR, 5)
+    init, big = container(Role.INIT, 30), container(Role.INIT, 60)
+    apps = [container(Role.APP, 20), container(Role.APP, 20)]
+    assert peak([side, init, late, *apps]) == {"a": Share(55)}
+    assert peak([side, big, late, *apps]) == {"a": Share(70)}
+
+
+def test_what_fits_exactly_fits():
+    """The card may be full."""
+    assert (
+        excess(pod("1", container(Role.APP, 40)), [pod("2", container(Role.APP, 60))], CARDS)
+        is None
+    )
+
+
+def test_too_much_is_named_with_its_holders():
+    """Memory and compute alike."""
+    other = pod("2", container(Role.APP, 60, 80))
+    found = excess(pod("1", container(Role.APP, 41)), [other], CARDS)
+    assert str(found) == (
+        "card a: 41 MiB more than fit beside the 60 of 100 that ns/pod-2 still hold"
+    )
+    found = excess(pod("1", container(Role.APP, 1, 21)), [other], CARDS)
+    assert (found.what, found.held, found.wanted) == ("percent", 80, 21)
+
+
+def test_a_pod_does_not_compete_with_itself():
+    """Its own earlier account is not counted twice."""
+    same = pod("1", container(Role.APP, 100))
+    assert excess(same, [same], CARDS) is None
+
+
+ROLES = st.sampled_from(Role)
+CONTAINERS = st.builds(container, ROLES, st.integers(0, 50), st.integers(0, 50))
+
+
+@given(st.lists(st.lists(CONTAINERS, max_size=4), max_size=6))
+def test_admitted_one_by_one_a_card_never_overflows(pods):
+    """Whatever comes in whatever order, the sum of the peaks stays within the card."""
+    admitted = []
+    for number, containers in enumerate(pods):
+        candidate = pod(str(number), *containers)
+        if excess(candidate, admitted, CARDS) is None:
+            admitted.append(candidate)
+    loads = [peak(grant.containers).get("a", Share()) for grant in admitted]
+    assert sum(load.memory_mib for load in loads) <= 100
+    assert sum(load.cores for load in loads) <= 100
+
+
+@given(st.lists(CONTAINERS, max_size=6))
+def test_a_peak_lies_between_the_largest_and_the_sum(containers):
+    """Never less than any one container, never more than all together."""
+    most = peak(containers).get("a", Share()).memory_mib
+    single = [c.slices[0].memory_mib for c in containers]
+    assert max(single, default=0) <= most <= sum(single)

@@ -1,0 +1,210 @@
+"""The program itself, as a process, on simulated cards and a simulated cluster."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from plugin_api import ApiServer
+from plugin_kit import DEADLINE_S, FakeKubelet, make_pod, run
+
+from hami_device_plugin import identity
+from hamikit import names
+from hamikit.codec import decode_register
+
+REPOSITORY = Path(__file__).parents[3]
+TOOLS = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="session")
+def fakegpu(tmp_path_factory):
+    """The simulated driver, built once."""
+    folder = tmp_path_factory.mktemp("fakegpu")
+    environment = {**os.environ, "PATH": f"{TOOLS}:{os.environ['PATH']}"}
+    source = REPOSITORY / "e2e/fakegpu"
+    for command in (["meson", "setup", folder, source], ["ninja", "-C", folder]):
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+    return folder / "fakegpu"
+
+
+@pytest.fixture
+def cards(node, fakegpu):
+    """Four cards on the node; returns how to ask the simulation for something."""
+    kinds = REPOSITORY / "e2e/fakegpu/cards/a100.txt"
+    root, spec = node.root / "driver", node.static / "nvidia.yaml"
+    where = ["--root", root, "--cdi", spec, "--cards", kinds, "--seed", "n1"]
+    subprocess.run([fakegpu, "install", *where], check=True, capture_output=True)
+
+    def simulate(verb, *what):
+        state = root / "run/nvidia-fake/state"
+        subprocess.run([fakegpu, verb, "--state", state, *what], check=True, capture_output=True)
+
+    return simulate
+
+
+class Process:
+    """The plugin as a process of its own."""
+
+    def __init__(self, node, server):
+        kubeconfig = server.kubeconfig(node.root / "kubeconfig")
+        flags = {
+            "--node-name": "n1",
+            "--plugin-dir": node.plugins,
+            "--cdi-dirs": f"{node.static},{node.cdi}",
+            "--cdi-dynamic-dir": node.cdi,
+            "--hook-path": node.vgpu.parent,
+            "--containerd-config": node.containerd,
+            "--driver-root": node.root / "driver",
+            "--status-address": "127.0.0.1:0",
+            "--scan-seconds": "5",
+        }
+        self._command = [TOOLS / "hami-device-plugin", *(f"{k}={v}" for k, v in flags.items())]
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+        self._process = None
+
+    async def __aenter__(self):
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_):
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+    async def start(self):
+        """Start it, for the first time or again."""
+        self._process = await asyncio.create_subprocess_exec(*self._command, env=self._environment)
+
+    async def end(self, number):
+        """Send a signal and return the exit status."""
+        self._process.send_signal(number)
+        return await asyncio.wait_for(self._process.wait(), DEADLINE_S)
+
+
+async def until(ask, what):
+    """What `ask` returns, once it is something, asked again whenever the loop comes round."""
+    for _ in range(int(DEADLINE_S / 0.02)):
+        answer = ask()
+        if answer:
+            return answer
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"waited {DEADLINE_S} s for {what}")
+
+
+async def listed(kubelet, healthy):
+    """The first list with so many healthy slots."""
+    while True:
+        slots = await kubelet.next_list()
+        if sum(slots.values()) == healthy:
+            return slots
+
+
+def registered(server):
+    """The node's cards as announced."""
+    text = server.annotations.get(names.NODE_REGISTER)
+    return decode_register(text) if text else []
+
+
+def test_killed_and_started_again_it_serves_the_old_grants(node, cards):
+    """Kill -9 loses nothing: held ids are healthy at once, a restarted container has its slice."""
+
+    async def scenario(server):
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        async with Process(node, server) as plugin:
+            await listed(kubelet, 40)
+            uuid = (await until(lambda: registered(server), "the register annotation"))[2].id
+            assert server.annotations[names.NODE_BINDING] == names.BINDING_LATE
+            server.put(make_pod("u1", f"{uuid},NVIDIA,3000,30:;"))
+            await kubelet.admit("u1", "c", ["slot-0039"])
+            await kubelet.start_container(["slot-0039"])
+            before = node.specs()
+            paths = [d["path"] for (spec,) in [before.values()] for d in spec["deviceNodes"]]
+            assert "/dev/nvidia2" in paths
+            assert "/dev/nvidia0" not in paths
+
+            await plugin.end(signal.SIGKILL)
+            kubelet.lists = asyncio.Queue()
+            await plugin.start()
+            assert (await kubelet.next_list())["slot-0039"]
+            await kubelet.start_container(["slot-0039"])
+            assert node.specs() == before
+        await kubelet.stop()
+
+    with ApiServer() as server:
+        run(scenario(server))
+
+
+def test_a_card_that_fails_is_withdrawn(node, cards):
+    """An XID makes it unhealthy in the annotation and takes its free slots."""
+
+    async def scenario(server):
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        async with Process(node, server):
+            await listed(kubelet, 40)
+            await until(lambda: registered(server), "the register annotation")
+            cards("xid", "1", "31")
+            cards("xid", "1", "79")
+            await listed(kubelet, 30)
+            await until(lambda: not registered(server)[1].health, "an unhealthy card")
+            assert [card.health for card in registered(server)] == [True, False, True, True]
+        await kubelet.stop()
+
+    with ApiServer() as server:
+        run(scenario(server))
+
+
+def test_ends_in_order_on_sigterm(node, cards):
+    """The node is paused, the exit status is 0, and the next plugin lifts the pause."""
+
+    async def scenario(server):
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        async with Process(node, server) as plugin:
+            await listed(kubelet, 40)
+            await until(lambda: registered(server), "the register annotation")
+            assert await plugin.end(signal.SIGTERM) == 0
+            assert "is being replaced" in server.annotations[names.NODE_PAUSED]
+            await plugin.start()
+            await until(lambda: names.NODE_PAUSED not in server.annotations, "no pause")
+        await kubelet.stop()
+
+    with ApiServer() as server:
+        run(scenario(server))
+
+
+def test_a_wrong_configuration_is_one_line_and_code_2(node):
+    """No traceback for a mistake in a file."""
+    broken = node.root / "device-config.yaml"
+    broken.write_text("nvidia: {deviceSplitCount: many}")
+    command = [TOOLS / "hami-device-plugin", "--node-name=n1", f"--device-config-file={broken}"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "devicesplitcount is 'many', must be of type int" in done.stderr
+
+
+def test_once_prints_what_would_be_announced(node, cards):
+    """Nothing is written anywhere."""
+    root = node.root / "driver"
+    command = [TOOLS / "hami-device-plugin", "--node-name=n1", "--once", f"--driver-root={root}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    first, second = done.stdout.splitlines()
+    assert [card.devmem for card in decode_register(first)] == [40960] * 4
+    assert second == "40 slots of nvidia.com/gpu"
+
+
+def test_the_checkpoint_of_a_real_kubelet_is_read():
+    """As kubelet 1.34 wrote it: numa keys, other resources, an empty answer."""
+    text = (Path(__file__).parent / "checkpoint.json").read_bytes()
+    checkpoint = identity.parse(text)
+    (held,) = checkpoint.with_ids("nvidia.com/gpu", ["slot-0001", "slot-0000"])
+    assert (held.pod_uid, held.container, held.cdi_name) == (
+        "0b1d5a8e-6f51-4a4e-9a51-5d9c5f7f7a11",
+        "app",
+        "c0123456789abcdef",
+    )
