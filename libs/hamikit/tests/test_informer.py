@@ -202,3 +202,16 @@ def test_a_server_that_always_says_gone_is_not_hammered(server, watch):
         watch()
         requests(server, 5)
     assert [entry["in_s"] for entry in logs] == [0.02]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_of_the_handler_shows_in_readiness(server):
+    """The thread ends, and nobody must take its old view for the present one."""
+    server.lists.append(listed(5, pod("a", 1)))
+
+    def broken(change):
+        raise RuntimeError("bug")
+
+    informer = Informer(server.api(timeout=5), PATH, Pod, broken)
+    informer.start().join(10)
+    assert informer.missing() == f"informer of {PATH} ended: RuntimeError('bug')"

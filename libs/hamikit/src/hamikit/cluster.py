@@ -92,10 +92,7 @@ class Api:
             Unreachable: no or only half an answer within the time limit.
         """
         response = self._open(method, path, query, (body, content_type), timeout)
-        try:
-            data: bytes = response.data
-        except urllib3.exceptions.HTTPError as error:
-            raise Unreachable(f"{method} {path}: {error}") from error
+        data = _body(response, f"{method} {path}")
         if response.status >= 300:
             raise _error(response.status, data)
         return data
@@ -110,7 +107,7 @@ class Api:
         response = self._open("GET", path, query, (None, JSON), read_timeout)
         if response.status >= 300:
             with response:
-                raise _error(response.status, response.data)
+                raise _error(response.status, _body(response, f"watch {path}"))
         return response
 
     def _open(
@@ -139,6 +136,14 @@ class Api:
             )
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(f"{method} {path}: {error}") from error
+
+
+def _body(response: Any, what: str) -> bytes:
+    try:
+        data: bytes = response.data
+    except urllib3.exceptions.HTTPError as error:
+        raise Unreachable(f"{what}: {error}") from error
+    return data
 
 
 def _error(status: int, data: bytes) -> ApiError:

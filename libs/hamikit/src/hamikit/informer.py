@@ -80,6 +80,7 @@ class Informer(Generic[T]):
         self._decode_list = msgspec.json.Decoder(_list_type(kind)).decode
         self._items: dict[str, T] = {}
         self._version = ""
+        self._fault = ""
         self._stop = threading.Event()
         self.synced = threading.Event()
         self.last_contact = now()
@@ -100,11 +101,21 @@ class Informer(Generic[T]):
         self._stop.set()
 
     def missing(self) -> str | None:
-        """What is missing until the copy is complete; None when it is."""
+        """What is missing until the copy is complete and kept; None when it is."""
+        if self._fault:
+            return f"informer of {self._path} ended: {self._fault}"
         return None if self.synced.is_set() else f"first list of {self._path}"
 
     def run(self) -> None:
-        """List, then watch, then resume, until `stop`."""
+        """List, then watch, then resume, until `stop`; a fault of the handler ends it."""
+        try:
+            self._run()
+        except Exception as error:
+            # The thread dies alone; readiness must show that the view is no longer kept.
+            self._fault = repr(error)
+            raise
+
+    def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
             try:
