@@ -39,7 +39,8 @@ class Lifecycle:
         """End on SIGTERM and SIGINT. Call it from the main thread."""
 
         def handle(_number: int, _frame: FrameType | None) -> None:
-            self.stop()
+            # The main thread may be inside Event.wait with the lock that set() needs.
+            threading.Thread(target=self.stop).start()
 
         signal.signal(signal.SIGTERM, handle)
         signal.signal(signal.SIGINT, handle)
