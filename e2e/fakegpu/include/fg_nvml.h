@@ -66,6 +66,29 @@ typedef struct {
 } nvmlProcessUtilizationSample_t;
 
 typedef struct {
+    uint32_t pid;
+    uint64_t usedGpuMemory;
+    uint32_t gpuInstanceId, computeInstanceId;
+    uint64_t usedGpuCcProtectedMemory;
+} nvmlProcessDetail_t;
+
+typedef struct {
+    uint32_t version, mode, numProcArrayEntries;
+    nvmlProcessDetail_t *procArray;
+} nvmlProcessDetailList_t;
+
+typedef struct {
+    uint64_t timeStamp;
+    uint32_t pid, smUtil, memUtil, encUtil, decUtil, jpgUtil, ofaUtil;
+} nvmlProcessUtilizationInfo_t;
+
+typedef struct {
+    uint32_t version, processSamplesCount;
+    uint64_t lastSeenTimeStamp;
+    nvmlProcessUtilizationInfo_t *procUtilArray;
+} nvmlProcessesUtilizationInfo_t;
+
+typedef struct {
     nvmlDevice_t device;
     uint64_t eventType, eventData;
     uint32_t gpuInstanceId, computeInstanceId;
@@ -83,6 +106,9 @@ _Static_assert(sizeof(nvmlPciInfo_t) == 68, "NVML layout");
 _Static_assert(sizeof(nvmlMemory_v2_t) == 40, "NVML layout");
 _Static_assert(sizeof(nvmlProcessInfo_v2_t) == 24, "NVML layout");
 _Static_assert(sizeof(nvmlProcessUtilizationSample_t) == 32, "NVML layout");
+_Static_assert(sizeof(nvmlProcessDetail_t) == 32, "NVML layout");
+_Static_assert(sizeof(nvmlProcessDetailList_t) == 24, "NVML layout");
+_Static_assert(sizeof(nvmlProcessUtilizationInfo_t) == 40, "NVML layout");
 _Static_assert(sizeof(nvmlEventData_t) == 32, "NVML layout");
 _Static_assert(sizeof(nvmlFieldValue_t) == 40, "NVML layout");
 

@@ -77,6 +77,16 @@ def test_nvml_lists_processes_with_their_memory(node):
     assert sorted(listed) == sorted([[first.pid, CONTEXT], [second.pid, CONTEXT + 6 * MIB]])
 
 
+def test_newer_process_lists_agree_with_the_older(node):
+    """The detail list names the same process and bytes."""
+    guest = node.guest()
+    ask = (
+        "[(p.pid, p.usedGpuMemory) for p in"
+        " n.nvmlDeviceGetRunningProcessDetailList(n.nvmlDeviceGetHandleByIndex(0), {}, 0)]"
+    ).format("n.nvmlProcessDetailList_v1")
+    assert node.nvml(ask) == [[guest.pid, CONTEXT]]
+
+
 def test_pids_are_those_of_the_readers_namespace(node):
     """The host sees a container's process by its host PID; the container never sees the host's."""
     outside = node.guest()

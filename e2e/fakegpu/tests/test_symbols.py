@@ -92,15 +92,46 @@ def test_an_older_driver_hides_what_came_later(make_node):
     assert answers[1][1] == addresses["cuGetProcAddress"]
 
 
-@pytest.mark.parametrize("library", ["libcuda.so.1", "libnvidia-ml.so.1"])
-def test_a_preloaded_library_does_not_capture_the_drivers_own_calls(node, tmp_path, library):
+INTERPOSED = """
+import ctypes
+cuda, nvml = ctypes.CDLL("libcuda.so.1"), ctypes.CDLL("libnvidia-ml.so.1")
+assert ctypes.CDLL(None).cuMemAlloc_v2() == 4242, "the interposer is not loaded"
+ctx, out = ctypes.c_void_p(), ctypes.c_void_p()
+assert cuda.cuInit(0) == 0
+assert cuda.cuCtxCreate_v2(ctypes.byref(ctx), 0, 0) == 0
+flags = ctypes.c_uint64(0)
+assert cuda.cuGetProcAddress_v2(b"cuMemAlloc", ctypes.byref(out), 12000, flags, None) == 0
+assert out.value == ctypes.cast(cuda.cuMemAlloc_v2, ctypes.c_void_p).value
+assert cuda.cuMemcpy_ptds(None, None, ctypes.c_size_t(0)) == 0
+assert nvml.nvmlInit() == 0
+"""
+
+
+def test_a_preloaded_library_does_not_capture_the_drivers_own_calls(node, tmp_path):
     """The libraries bind to themselves: an interposer sees the program's calls alone."""
-    dynamic = subprocess.run(
-        ["readelf", "-d", node.build / library], check=True, capture_output=True, text=True
+    library = tmp_path / "interposer.so"
+    source = "".join(
+        f"int {name}(void) {{ return 4242; }}\n"
+        for name in ("cuMemAlloc_v2", "cuMemcpy", "nvmlInitWithFlags")
+    )
+    compiler = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
+    subprocess.run(compiler, input=source, check=True, text=True)
+    env = {**node.env, "LD_PRELOAD": str(library)}
+    subprocess.run([sys.executable, "-c", INTERPOSED], env=env, check=True)
+
+
+@pytest.mark.parametrize("library", ["libcuda.so.1", "libnvidia-ml.so.1"])
+def test_only_driver_names_are_exported(node, library):
+    """The dynamic symbol table holds the API and nothing else."""
+    listing = subprocess.run(
+        ["nm", "-D", "--defined-only", node.build / library],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
-    assert f"soname: [{library}]" in dynamic
-    assert "SYMBOLIC" in dynamic
-    assert "NODELETE" in dynamic
+    names = [line.split()[-1] for line in listing.splitlines()]
+    assert names
+    assert [name for name in names if not re.fullmatch("(cu|nvml)[A-Z]\\w+", name)] == []
 
 
 def test_both_ways_to_the_driver_work(node):
