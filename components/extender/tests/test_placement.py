@@ -22,7 +22,7 @@ def state_of(node):
 
 def question(pod, policy="spread"):
     """What a pod asks."""
-    return Question(shape_of(pod, NVIDIA), policy, NVIDIA.vendor)
+    return Question.of(shape_of(pod, NVIDIA), policy, NVIDIA.vendor)
 
 
 def granted(node, pod, policy="spread"):

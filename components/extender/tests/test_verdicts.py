@@ -24,7 +24,7 @@ def test_only_changed_nodes_are_asked_again():
     verdicts = Verdicts(snapshot.ledger, decide=decide)
     for name in ("n1", "n2"):
         snapshot.on_node(Change(None, make_node(name, device(f"c-{name}"))))
-    question = Question(shape_of(make_pod("p"), NVIDIA), "spread", "NVIDIA")
+    question = Question.of(shape_of(make_pod("p"), NVIDIA), "spread", "NVIDIA")
     for _ in range(3):
         verdict = verdicts.table(question)
         assert verdict("n1") == verdict("n2") == Refusal("no")
@@ -43,8 +43,8 @@ def test_old_questions_are_forgotten():
     asked = []
     verdicts = Verdicts(snapshot.ledger, kept=1, decide=lambda *_: asked.append(1) or Refusal("no"))
     snapshot.on_node(Change(None, make_node("n", device("a"))))
-    first = Question(shape_of(make_pod("p"), NVIDIA), "spread", "NVIDIA")
-    other = Question(shape_of(make_pod("p"), NVIDIA), "binpack", "NVIDIA")
+    first = Question.of(shape_of(make_pod("p"), NVIDIA), "spread", "NVIDIA")
+    other = Question.of(shape_of(make_pod("p"), NVIDIA), "binpack", "NVIDIA")
     for question in (first, first, other, first):
         verdicts.table(question)("n")
     assert len(asked) == 3

@@ -44,10 +44,13 @@ class Wish:
     mode: str
     numa_bind: bool
     policy: str
+    mutex: bool
+    """Whether only cards without any task will do."""
 
     @classmethod
     def of(cls, selectors: Selectors, policy: str) -> "Wish":
         """The wishes of a pod; `policy` orders the cards where the pod does not say."""
+        chosen = selectors.gpu_policy or policy
         return cls(
             use_type=_entries(selectors.use_type.lower()),
             nouse_type=_entries(selectors.nouse_type.lower()),
@@ -55,13 +58,9 @@ class Wish:
             nouse_uuid=_entries(selectors.nouse_uuid),
             mode=selectors.vgpu_mode,
             numa_bind=selectors.numa_bind,
-            policy=selectors.gpu_policy or policy,
+            policy=chosen,
+            mutex=MUTEX in (word.strip() for word in chosen.split(",")),
         )
-
-    @property
-    def mutex(self) -> bool:
-        """Whether only cards without any task will do."""
-        return MUTEX in (word.strip() for word in self.policy.split(","))
 
     def allows_type(self, card: Card) -> bool:
         """Types match by substring, in any case; a mode must be named by the wish."""

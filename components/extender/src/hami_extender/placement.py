@@ -46,18 +46,23 @@ Verdict = Placement | Refusal
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of every node for one pod; equal questions have equal answers."""
+    """What is asked of every node for one pod; equal questions have equal answers.
+
+    `ids` is how many device ids kubelet will take for the pod.
+    """
 
     shape: PodShape
-    gpu_policy: str
+    wish: Wish
     vendor: str
+    ids: int
 
-    @property
-    def ids(self) -> int:
-        """How many device ids kubelet will take for the pod."""
-        slots = self.shape.slots
+    @classmethod
+    def of(cls, shape: PodShape, gpu_policy: str, vendor: str) -> "Question":
+        """The question of a pod of this shape; `gpu_policy` counts where the pod has none."""
+        slots = shape.slots
         counts = [slot.request.count if slot.request else 0 for slot in slots]
-        return device_ids([slot.role for slot in slots], counts)
+        ids = device_ids([slot.role for slot in slots], counts)
+        return cls(shape, Wish.of(shape.selectors, gpu_policy), vendor, ids)
 
 
 def place(state: NodeState | None, question: Question) -> Verdict:
@@ -93,7 +98,6 @@ def _closed(state: NodeState, facts: NodeFacts) -> str | None:
 
 
 def _place_containers(state: NodeState, facts: NodeFacts, question: Question) -> Slots | Refusal:
-    wish = Wish.of(question.shape.selectors, question.gpu_policy)
     used = [state.used.get(card.uuid, NOTHING) for card in facts.cards]
     running = Cards(facts.cards, used, facts.cordoned, question.vendor)
     slots: list[tuple[GrantedDevice, ...]] = []
@@ -101,7 +105,7 @@ def _place_containers(state: NodeState, facts: NodeFacts, question: Question) ->
         if slot.request is None:
             slots.append(())
             continue
-        found = fit_container(running, wish, slot.request)
+        found = fit_container(running, question.wish, slot.request)
         if isinstance(found, Misfit):
             # More cards than the node has: no pod's end will change that.
             unresolvable = not found.cards

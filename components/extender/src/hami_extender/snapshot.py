@@ -92,7 +92,7 @@ class Snapshot:
 
     def question(self, shape: PodShape, gpu_policy: str) -> Question:
         """The question that a pod of this shape asks every node."""
-        return Question(shape, gpu_policy, self.family.vendor)
+        return Question.of(shape, gpu_policy, self.family.vendor)
 
     def hold(self, kind: Kind, pod: Pod, node: str, slots: Slots) -> None:
         """Count devices for a pod on a node, instead of what it held."""
