@@ -73,6 +73,23 @@ def test_installing_again_keeps_the_state_and_other_cards_are_refused(node, tmp_
     assert state.stat().st_ino != before
 
 
+def test_a_state_of_another_version_is_replaced_and_a_strangers_file_is_not(node, tmp_path):
+    """An upgrade of the fake needs no --force; a file that is no state is left alone."""
+    root = tmp_path / "driver"
+    state = root / "run/nvidia-fake/state"
+    assert install(node, root).returncode == 0
+    with state.open("r+b") as file:
+        file.seek(4)
+        file.write(b"\xff")
+    assert install(node, root).returncode == 0
+    assert json.loads(node.cli("ledger", "--state", str(state)))["cards"][0]["used"] == 0
+    state.write_text("somebody's notes")
+    refused = install(node, root)
+    assert refused.returncode == 1
+    assert "is no state file" in refused.stderr
+    assert state.read_text() == "somebody's notes"
+
+
 def test_a_daemon_with_the_driver_root_sees_every_card(node, tmp_path):
     """A library under a prefix uses that prefix's state, and no device nodes."""
     root = tmp_path / "driver"

@@ -30,7 +30,18 @@ void say_wrong(const char *format, ...) {
     fputc('\n', stderr);
 }
 
-/* Makes the state file unless it exists; --force replaces it under the processes that use it. */
+/* Whether a file that cannot be opened as a state is one of another version of this program. */
+static bool is_old_state(const char *path) {
+    uint32_t magic = 0;
+    FILE *file = fopen(path, "re");
+    bool old = file != NULL && fread(&magic, sizeof magic, 1, file) == 1 && magic == FG_MAGIC;
+    if (file != NULL)
+        fclose(file);
+    return old;
+}
+
+/* Makes the state file unless it exists; one of another version is of no use and is replaced.
+ * --force replaces any, under the processes that use it. */
 int create_state(const struct options *o, const char *path) {
     static struct fg_state image;
     char error[512];
@@ -46,8 +57,8 @@ int create_state(const struct options *o, const char *path) {
         return same ? 0
                     : complain("%s holds other cards than %s; --force replaces it", path, o->cards);
     }
-    if (rc != -ENOENT)
-        return complain("%s exists and is no state of this version; --force replaces it", path);
+    if (rc != -ENOENT && !is_old_state(path))
+        return complain("%s exists and is no state file; --force replaces it", path);
     rc = fg_create(path, &image);
     return rc == 0 ? 0 : complain("cannot write %s: %s", path, strerror(-rc));
 }
