@@ -21,6 +21,7 @@ from hami_extender.metrics import ClusterCollector, VerbMetrics
 from hami_extender.placement import Question, Refusal
 from hami_extender.selection import Policies, Selector
 from hami_extender.snapshot import Snapshot
+from hami_extender.wake import Waker
 from hamikit import logs, names
 from hamikit.cluster import Api
 from hamikit.deviceconfig import ConfigError, load_family
@@ -68,6 +69,7 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
     serve(status_app(lifecycle, registry), config.status_host, config.status_port)
     events = EventSender(api)
     explainer = Explainer(snapshot, events.send, component=config.scheduler_name)
+    waker = Waker(snapshot, api)
 
     def missing() -> str:
         if not (nodes.synced.is_set() and pods.synced.is_set()):
@@ -77,6 +79,7 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
     def refused(pod: Pod, question: Question, refusals: dict[str, Refusal]) -> None:
         metrics.refused(pod, question, refusals)
         explainer.refused(pod, question, refusals)
+        waker.refused(pod, question, refusals)
 
     policies = Policies(config.node_policy, config.gpu_policy, config.shortlist)
     selector = Selector(snapshot, policies, missing=missing, refused=refused)
@@ -92,7 +95,7 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
     # What a predecessor sent just before it died has to be in our first list of pods.
     lifecycle.stopping.wait(config.start_delay_s)
     pods.start()
-    _until_stopped(lifecycle, flights)
+    _until_stopped(lifecycle, flights, waker)
     for informer in (nodes, pods):
         informer.stop()
     log.info("stopped")
@@ -111,9 +114,10 @@ def _follow_lease(config: Config, snapshot: Snapshot, api: Api) -> Leadership | 
     return leader
 
 
-def _until_stopped(lifecycle: Lifecycle, flights: Flights) -> None:
+def _until_stopped(lifecycle: Lifecycle, flights: Flights, waker: Waker) -> None:
     while not lifecycle.stopping.wait(SETTLE_EVERY_S):
         flights.settle()
+        waker.look()
     deadline = time.monotonic() + DRAIN_S
     while flights.sending() and time.monotonic() < deadline:
         time.sleep(0.05)
