@@ -4,8 +4,12 @@ import json
 
 import pytest
 
+from hami_device_plugin.grant import ContainerGrant, Slice
+from hami_device_plugin.preparer import control
 from hami_device_plugin.settings import Settings, cluster_settings, node_settings
 from hamikit.deviceconfig import ConfigError
+from hamikit.region import Control, ControlDevice, ControlFlag, CorePolicy
+from hamikit.shape import Role
 
 
 def test_cluster_settings_have_hamis_keys():
@@ -16,11 +20,32 @@ def test_cluster_settings_have_hamis_keys():
         "deviceMemoryScaling": 2,
         "deviceCoreScaling": 1.5,
         "disableCoreLimit": True,
+        "envMayLoosenLimits": True,
+        "libCudaLogLevel": "3",
     }
     settings = cluster_settings(section)
     assert settings.family.count == "example.com/gpu"
     assert (settings.split_count, settings.memory_scaling, settings.core_scaling) == (4, 2.0, 1.5)
-    assert settings.disable_core_limit
+    assert (settings.disable_core_limit, settings.env_may_loosen) == (True, True)
+    assert settings.log_level == 3
+
+
+def test_nothing_loosens_a_limit_by_default():
+    """Not even HAMi's own variables."""
+    settings = cluster_settings({"gpuCorePolicy": ""})
+    assert not settings.env_may_loosen
+    grant = ContainerGrant("c", Role.APP, (Slice("GPU-a", 3000, 30),), priority=0)
+    assert control(grant, settings) == Control(
+        (ControlDevice("GPU-a", 3000 * 1024 * 1024, 30),), ControlFlag.NONE, priority=0
+    )
+
+
+def test_the_operators_word_is_in_the_control_file():
+    """Limits of cores off, variables on, a level of logs."""
+    settings = Settings(disable_core_limit=True, env_may_loosen=True, log_level=4)
+    wanted = control(ContainerGrant("c", Role.APP, ()), settings)
+    assert wanted.core_policy is CorePolicy.DISABLE
+    assert (wanted.flags, wanted.log_level) == (ControlFlag.ENV_MAY_LOOSEN, 4)
 
 
 def node_file(**entry):

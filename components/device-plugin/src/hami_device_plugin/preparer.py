@@ -23,7 +23,7 @@ from hami_device_plugin.stock import Stock
 from hamikit import names
 from hamikit.codec import RegisteredDevice
 from hamikit.objects import Pod
-from hamikit.region import Control, ControlDevice, CorePolicy, RegionError
+from hamikit.region import Control, ControlDevice, ControlFlag, CorePolicy, RegionError
 
 log = structlog.get_logger()
 
@@ -242,11 +242,13 @@ class Preparer:
 
 def control(container: ContainerGrant, settings: Settings) -> Control:
     """A container's limits as its control file says them."""
-    policy = CorePolicy[settings.family.core_policy.upper()]
+    policy = CorePolicy[(settings.family.core_policy or "default").upper()]
     return Control(
         devices=tuple(
             ControlDevice(part.uuid, part.memory_mib * MIB, part.cores) for part in container.slices
         ),
+        flags=ControlFlag.ENV_MAY_LOOSEN if settings.env_may_loosen else ControlFlag.NONE,
         priority=container.priority,
         core_policy=CorePolicy.DISABLE if settings.disable_core_limit else policy,
+        log_level=settings.log_level,
     )

@@ -9,8 +9,6 @@ from hamikit import names
 from hamikit.deviceconfig import ConfigError, nvidia_family
 from hamikit.devices import NVIDIA, DeviceFamily
 
-CORE_POLICIES = ("default", "force", "disable")
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -18,6 +16,7 @@ class Settings:
 
     A card may be shared by `split_count` tasks; memory and cores are announced times their
     scaling; `preconfigured_memory_mib` stands in where NVML does not tell a card's memory.
+    With `env_may_loosen` HAMi's variables in a container count that lift its limits.
     """
 
     family: DeviceFamily = NVIDIA
@@ -27,6 +26,8 @@ class Settings:
     preconfigured_memory_mib: int = 0
     mode: str = names.MODE_HAMI_CORE
     disable_core_limit: bool = False
+    env_may_loosen: bool = False
+    log_level: int | None = None
     hidden_uuids: frozenset[str] = frozenset()
     hidden_indexes: frozenset[int] = frozenset()
 
@@ -38,6 +39,8 @@ _KEYS: dict[str, tuple[str, type]] = {
     "devicecorescaling": ("core_scaling", float),
     "preconfigureddevicememory": ("preconfigured_memory_mib", int),
     "disablecorelimit": ("disable_core_limit", bool),
+    "envmayloosenlimits": ("env_may_loosen", bool),
+    "libcudaloglevel": ("log_level", int),
 }
 _NODE_KEYS: dict[str, tuple[str, type]] = {**_KEYS, "operatingmode": ("mode", str)}
 
@@ -93,6 +96,8 @@ def _overlaid(
             continue
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
+        if key == "libcudaloglevel" and isinstance(value, str) and value.isdecimal():
+            value = int(value)
         # bool is an int in Python; a count of `true` is a mistake.
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ConfigError(f"{where}: {key} is {value!r}, must be of type {kind.__name__}")
@@ -103,11 +108,6 @@ def _overlaid(
 def _checked(settings: Settings) -> Settings:
     if not 1 <= settings.split_count <= 1000:
         raise ConfigError(f"deviceSplitCount is {settings.split_count}, must lie in 1..1000")
-    if settings.family.core_policy not in CORE_POLICIES:
-        raise ConfigError(
-            f"gpuCorePolicy is {settings.family.core_policy!r}, must be one of "
-            + ", ".join(CORE_POLICIES)
-        )
     for name, value in (
         ("deviceMemoryScaling", settings.memory_scaling),
         ("deviceCoreScaling", settings.core_scaling),
