@@ -93,7 +93,8 @@ def measure(count: int) -> None:
     full, _ = ask(10**6, 90000)
     print(
         f"{count:6d} nodes: load {load:7.0f} ms | "
-        f"filter cold {cold:7.1f}, nothing fits {full:7.1f}, warm p50 {statistics.median(warm):6.2f} max {max(warm):6.2f} | "
+        f"filter cold {cold:7.1f}, nothing fits {full:7.1f}, "
+        f"warm p50 {statistics.median(warm):6.2f} max {max(warm):6.2f} | "
         f"prioritize p50 {statistics.median(rank):5.2f} ms"
     )
 

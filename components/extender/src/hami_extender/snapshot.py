@@ -39,11 +39,12 @@ class Snapshot:
         """Take over a node's facts."""
         name = change.present.metadata.name
         facts = facts_of(change.after, self.family) if change.after is not None else None
-        if facts is not None and facts.fault:
-            log.warning("node's cards cannot be read", node=name, error=facts.fault)
         with self.lock:
-            self.ledger.set_facts(name, facts)
-            self._report_missing(name)
+            # Most updates of a node are heartbeats.
+            if self.ledger.set_facts(name, facts):
+                if facts is not None and facts.fault:
+                    log.warning("node's cards cannot be read", node=name, error=facts.fault)
+                self._report_missing(name)
 
     def on_pod(self, change: Change[Pod]) -> None:
         """Take over what the API server shows of a device pod.

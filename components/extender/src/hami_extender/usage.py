@@ -197,14 +197,15 @@ class Ledger:
         self.holdings: dict[str, Holding] = {}
         self._versions = count(1)
 
-    def set_facts(self, name: str, facts: NodeFacts | None) -> None:
-        """Take a node's facts; None when the node is gone (its pods may outlive it)."""
+    def set_facts(self, name: str, facts: NodeFacts | None) -> bool:
+        """Take a node's facts, None when it is gone (its pods may outlive it); whether new."""
         state = self._state(name)
-        if state.facts == facts:
-            return
+        if state.facts == facts and facts is not None:
+            return False
         state.facts = facts
         state.version = next(self._versions)
         self._forget_if_empty(state)
+        return True
 
     def hold(self, uid: str, holding: Holding) -> None:
         """Let a pod hold this, instead of what it held."""
