@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -93,3 +94,16 @@ def test_every_holder_of_a_set_is_found(sets):
         expected = [str(n) for n, others in enumerate(sets) if others == ids]
         assert [h.pod_uid for h in parsed.with_ids("nvidia.com/gpu", ids)] == expected
     assert parsed.ids_of("nvidia.com/gpu") == frozenset().union(*sets)
+
+
+def test_a_checkpoint_that_kubelet_wrote():
+    """Written by kubelet 1.34.4: an init and an app container of one pod with the same ids."""
+    parsed = parse((Path(__file__).parent / "checkpoint.json").read_bytes())
+    held = parsed.with_ids("nvidia.com/gpu", ["slot-0029"])
+    assert [(h.container, h.cdi_name) for h in held] == [
+        ("prepare", "c6d16b27b8f65269289515701"),
+        ("app", "cb622689fc83c5bd38c08f7f3"),
+    ]
+    assert len({h.pod_uid for h in held}) == 1
+    assert parsed.ids_of("nvidia.com/gpu") == {"slot-0002", "slot-0029"}
+    assert len(parsed.registered_of("nvidia.com/gpu")) == 40

@@ -11,7 +11,6 @@ import pytest
 from plugin_api import ApiServer
 from plugin_kit import DEADLINE_S, FakeKubelet, make_pod, run
 
-from hami_device_plugin import identity
 from hamikit import names
 from hamikit.codec import decode_register
 
@@ -196,15 +195,3 @@ def test_once_prints_what_would_be_announced(node, cards):
     first, second = done.stdout.splitlines()
     assert [card.devmem for card in decode_register(first)] == [40960] * 4
     assert second == "40 slots of nvidia.com/gpu"
-
-
-def test_the_checkpoint_of_a_real_kubelet_is_read():
-    """As kubelet 1.34 wrote it: numa keys, other resources, an empty answer."""
-    text = (Path(__file__).parent / "checkpoint.json").read_bytes()
-    checkpoint = identity.parse(text)
-    (held,) = checkpoint.with_ids("nvidia.com/gpu", ["slot-0001", "slot-0000"])
-    assert (held.pod_uid, held.container, held.cdi_name) == (
-        "0b1d5a8e-6f51-4a4e-9a51-5d9c5f7f7a11",
-        "app",
-        "c0123456789abcdef",
-    )
