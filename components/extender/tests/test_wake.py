@@ -19,7 +19,7 @@ class World:
 
     def __init__(self):
         self.time, self.woken, self.error = 0.0, [], None
-        self.snapshot = Snapshot(NVIDIA)
+        self.snapshot = Snapshot(NVIDIA, now=lambda: self.time)
         self.snapshot.on_node(Change(None, make_node("n", device("a"))))
         self.waker = Waker(self.snapshot, self, now=lambda: self.time)
         self.selector = Selector(
@@ -63,6 +63,20 @@ def test_a_pod_that_was_asked_about_too_early_is_woken_once():
     world.pass_time()
     path = "/api/v1/namespaces/default/pods/p/status"
     assert world.woken == [(path, "hami.io/RoomFreed", {"uid": "uid-p"})]
+
+
+def test_the_end_of_a_claim_is_room_too():
+    """The pod that was to be bound never came: whoever waits behind its claim is woken."""
+    world = World()
+    world.free()
+    slots = ((GrantedDevice("a", "NVIDIA", 8000, 0),),)
+    world.snapshot.claim(make_pod("never"), "n", slots, 5)
+    world.ask("p")
+    world.pass_time()
+    assert world.woken == []
+    world.time += 5
+    world.pass_time()
+    assert len(world.woken) == 1
 
 
 def test_a_pod_that_is_asked_about_again_needs_no_waking():

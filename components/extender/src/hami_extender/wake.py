@@ -80,6 +80,8 @@ class Waker:
 
     def _overlooked(self) -> list[Waiting]:
         snapshot, now = self._snapshot, self._now()
+        # A claim that nobody redeemed may be all that stands in the way.
+        snapshot.expire_claims()
         changed = [n for n, s in snapshot.ledger.nodes.items() if s.version > self._seen]
         versions = (state.version for state in snapshot.ledger.nodes.values())
         self._seen = max(versions, default=self._seen)
