@@ -45,6 +45,8 @@ static const char *map_usage(int fd, struct hami_usage **usage) {
         munmap(pages, HAMI_USAGE_SIZE);
         return "of another layout";
     }
+    /* A mapping holds the open file, and so our lock: a child must not keep it after we are dead. */
+    madvise(pages, HAMI_USAGE_SIZE, MADV_DONTFORK);
     *usage = pages;
     return NULL;
 }
@@ -126,7 +128,7 @@ static uint64_t start_time_of(int pid, char *state) {
     return at != NULL ? strtoull(at, NULL, 10) : 0;
 }
 
-/* Second witness: a process that closed all descriptors lost its lock and is alive all the same. */
+/* Second witness, should a process have lost its lock and be alive all the same. */
 static bool witness_alive(const struct hami_usage_slot *slot) {
     char state = '?';
     uint64_t start = slot->pid > 0 ? start_time_of(slot->pid, &state) : 0;
