@@ -75,3 +75,24 @@ def ledger(node: str) -> dict[str, list[dict[str, object]]]:
         _run(str(build_folder() / "fakegpu"), "ledger", "--state", str(state))
     )
     return found
+
+
+def audit(kube: Kube) -> list[dict[str, str]]:
+    """What `e2e/audit` finds, each with kind, node, subject and text; empty when clean.
+
+    A program of its own, so that it cannot share a mistake with what it checks.
+    """
+    lab, tool = lab_config.load(), build_folder() / "fakegpu"
+    command = [sys.executable, "-m", "e2e.audit", "--json", "--kubectl", kube.binary]
+    command += ["--exec", "docker exec {node}"]
+    command += ["--ledger", f"{tool} ledger --state {{folder}}/driver/{STATE_IN_ROOT}"]
+    for node in kube.nodes:
+        command += ["--node", f"{node}={lab.state / 'nodes' / node}"]
+    environment = {**os.environ, **kube.environment}
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    if done.returncode not in (0, 1):
+        raise AssertionError(f"the audit itself failed: {done.stderr}")
+    violations: list[dict[str, str]] = json.loads(done.stdout)["violations"]
+    return violations

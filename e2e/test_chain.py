@@ -60,7 +60,7 @@ def test_allocation_past_the_slice_fails_and_the_pod_lives_on(kube, namespace):
     kube.create(pod("big", namespace, container("c", asked)))
     kube.wait_running(namespace, "big")
     answer = json.loads(kube.exec(namespace, "big", "cuprobe", "alloc", "1000", "2500"))
-    assert [a["result"] for a in answer["allocs"]] == ["CUDA_SUCCESS", "CUDA_ERROR_OUT_OF_MEMORY"]
+    assert [a["result"] for a in answer["allocations"]] == ["CUDA_SUCCESS", "CUDA_ERROR_OUT_OF_MEMORY"]
     restarts = kube.pods(namespace)[0]["status"]["containerStatuses"][0]["restartCount"]
     assert restarts == 0
 
@@ -79,7 +79,7 @@ def test_environment_changes_nothing(kube, namespace, form):
     kube.wait_running(namespace, "loose")
     clean = ["env", "-i", "PATH=/usr/bin:/bin"] if form == "unset" else []
     answer = json.loads(kube.exec(namespace, "loose", *clean, "cuprobe", "alloc", "4000"))
-    assert [a["result"] for a in answer["allocs"]] == ["CUDA_ERROR_OUT_OF_MEMORY"]
+    assert [a["result"] for a in answer["allocations"]] == ["CUDA_ERROR_OUT_OF_MEMORY"]
 
 
 def test_a_container_that_restarts_keeps_its_slice(kube, namespace):
