@@ -10,6 +10,7 @@
 #include <time.h>
 
 #define SPINS_BEFORE_CHECK 2000u
+#define CONSISTENT_TRIES 200
 
 static uint64_t owner_word(const struct fg *fg) {
     return (uint64_t)fg->generation << 16 | (uint64_t)(fg->slot + 1);
@@ -99,15 +100,32 @@ void fg_uncharge(struct fg *fg, int card, uint64_t bytes, enum fg_kind kind) {
     fg_card_unlock(fg, card);
 }
 
-/* What living processes hold; right for a reader that may not write. */
-uint64_t fg_used(const struct fg *fg, int card) {
-    uint64_t used = 0;
+/* Sums the shares of all slots, and apart those of the living. */
+static uint64_t sum_shares(const struct fg *fg, int card, uint64_t *living) {
+    uint64_t all = 0;
+    *living = 0;
     for (int i = 0; i < (int)atomic_load(&fg->st->slots_high); i++) {
         uint64_t bytes = fg_share_bytes(&fg->st->slots[i].share[card]);
+        all += bytes;
         if (bytes > 0 && fg_slot_alive(fg, i, NULL))
-            used += bytes;
+            *living += bytes;
     }
-    return used;
+    return all;
+}
+
+/* What living processes hold, for a reader that may not write and so cannot lock: a sum that was
+ * torn by a change meanwhile differs from the cached one and is taken again. A cached sum that
+ * stays wrong belongs to a process that died in the middle of a change; the shares are right. */
+uint64_t fg_used(const struct fg *fg, int card) {
+    const struct fg_card *c = &fg->st->cards[card];
+    uint64_t living = 0;
+    for (int tries = 0; tries < CONSISTENT_TRIES; tries++) {
+        uint64_t before = atomic_load(&c->used);
+        uint64_t all = sum_shares(fg, card, &living);
+        if (all == before && all == atomic_load(&c->used))
+            return living;
+    }
+    return living < c->total ? living : c->total;
 }
 
 /* The driver's granularity: 512 bytes when suballocated, 2 MiB from 2 MiB on. */

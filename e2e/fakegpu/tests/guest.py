@@ -213,11 +213,11 @@ class Driver:
             worker.join()
         return bad
 
-    def hammer(self):
+    def hammer(self, *sizes_mib):
         """Allocates and frees until killed."""
         print("0", flush=True)
         while True:
-            va = [self.alloc(n * MIB)[1] for n in (1, 2, 3)]
+            va = [self.alloc(n * MIB)[1] for n in sizes_mib]
             for one in va:
                 self.free(one)
 

@@ -123,7 +123,7 @@ def test_kills_at_any_instruction_lose_no_byte(node):
     for _ in range(8):
         victims = [node.guest(), node.guest()]
         for victim in victims:
-            assert victim.ask("hammer") == 0
+            assert victim.ask("hammer", 1, 2, 3) == 0
         for _ in range(5):
             survivor.ask("info")
         for victim in victims:
@@ -132,6 +132,16 @@ def test_kills_at_any_instruction_lose_no_byte(node):
     rc, va = survivor.ask("alloc", TOTAL - CONTEXT)
     assert rc == 0
     assert survivor.ask("free", va) == 0
+
+
+def test_a_reader_never_sees_a_torn_sum(node):
+    """While three processes fight for two blocks, NVML never counts a third."""
+    for _ in range(3):
+        assert node.guest().ask("hammer", 20, 20) == 0
+    ask = (
+        "max(n.nvmlDeviceGetMemoryInfo(h).used for h in [n.nvmlDeviceGetHandleByIndex(0)] * 20000)"
+    )
+    assert node.nvml(ask) <= 3 * CONTEXT + 40 * MIB
 
 
 def test_every_kind_of_memory_counts_and_comes_back(node):
