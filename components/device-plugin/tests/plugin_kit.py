@@ -251,6 +251,11 @@ class FakeKubelet:
         """The next list that a plugin sends."""
         return await asyncio.wait_for(self.lists.get(), DEADLINE_S)
 
+    async def all_slots(self):
+        """Wait for a list with the slots of both cards."""
+        while len(await self.next_list()) < 20:
+            pass
+
     async def admit(self, uid, container, ids):
         """Admit one container of a pod with these ids: Allocate and checkpoint."""
         request = api.AllocateRequest(
@@ -351,8 +356,7 @@ async def whole(node, cluster=None, *arguments, **more):
     await kubelet.start()
     try:
         async with running(node, cluster or FakeCluster(), *arguments, **more) as daemon:
-            while len(await kubelet.next_list()) < 20:
-                pass
+            await kubelet.all_slots()
             yield kubelet, daemon
     finally:
         await kubelet.stop()

@@ -1,6 +1,7 @@
 """The whole plugin against a kubelet that speaks the real protocol."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import grpc
 import msgspec
@@ -413,6 +414,32 @@ def test_a_node_without_a_card_specification_leaves_the_card_to_the_runtime(node
             name = await kubelet.admit("u1", "c", ["slot-0000", "slot-0001"])
             await kubelet.start_container(["slot-0001", "slot-0000"])
             assert env_of(node.specs()[name])[names.ENV_VISIBLE_DEVICES] == "GPU-b,GPU-a"
+
+    run(scenario())
+
+
+def test_a_successor_takes_over_without_a_gap(node):
+    """With maxSurge both run for a while; the old one ends without harm to the new one."""
+
+    async def scenario():
+        old, new = FakeCluster(), FakeCluster([make_pod("u1", "GPU-a,NVIDIA,100,0:;")])
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        try:
+            async with AsyncExitStack() as first:
+                await first.enter_async_context(running(node, old))
+                await kubelet.all_slots()
+                async with running(node, new):
+                    await kubelet.all_slots()
+                    await first.aclose()
+                    # kubelet drops the newest client when any older stream ends.
+                    await kubelet.hang_up()
+                    await kubelet.all_slots()
+                    await kubelet.admit("u1", "c", ["slot-0000"])
+                    await kubelet.start_container(["slot-0000"])
+            assert (old.paused, new.paused) == (False, True)
+        finally:
+            await kubelet.stop()
 
     run(scenario())
 

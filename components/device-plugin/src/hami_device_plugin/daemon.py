@@ -147,11 +147,15 @@ class Daemon:
 
     async def _serve(self, service: DevicePlugin) -> grpc.aio.Server:
         self.socket.parent.mkdir(exist_ok=True, mode=0o750)
-        self.socket.unlink(missing_ok=True)
+        # gRPC removes the path it bound when it ends. Under that name there is nothing any more, so
+        # a predecessor that ends late leaves its successor's socket in place.
+        bound = self.socket.with_name(f"{self.socket.stem}-{os.getpid()}.new")
+        bound.unlink(missing_ok=True)
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((service.handler(),))
-        server.add_insecure_port(f"unix:{self.socket}")
+        server.add_insecure_port(f"unix:{bound}")
         await server.start()
+        bound.rename(self.socket)
         return server
 
     async def _start_cluster(self) -> None:
@@ -165,6 +169,8 @@ class Daemon:
         def tidy() -> bool:
             return sweep(preparer.admitted, self.pods, self.files, self.cdi, time.time)
 
+        # Parsing takes most of a second on a node with eight cards; no container shall wait for it.
+        await preparer.in_worker(self.cdi.node_specs)
         while True:
             try:
                 await preparer.in_worker(tidy)

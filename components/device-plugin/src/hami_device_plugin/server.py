@@ -1,6 +1,5 @@
 """kubelet's questions, answered over gRPC; nothing here decides anything."""
 
-import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -95,7 +94,7 @@ class DevicePlugin:
         try:
             while not self._ending:
                 waiter = self._news.waiter()
-                slots = await asyncio.to_thread(self._slots)
+                slots = self._slots()
                 if slots != sent:
                     sent = slots
                     yield self._listed(slots)
