@@ -99,5 +99,6 @@ def measure(count: int) -> None:
     )
 
 
-for size in [int(text) for text in sys.argv[1:]] or [10, 100, 1000, 5000]:
-    measure(size)
+if __name__ == "__main__":
+    for size in [int(text) for text in sys.argv[1:]] or [10, 100, 1000, 5000]:
+        measure(size)

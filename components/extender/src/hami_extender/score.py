@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from heapq import nsmallest
+from typing import Protocol
 
 from hami_extender.inventory import Card
 from hami_extender.usage import NOTHING, Share
@@ -109,10 +110,20 @@ def sort_key(policy: str, *, numa_bind: bool) -> SortKey:
     return {BINPACK: _BINPACK, MUTEX: _MUTEX}.get(policy, _SPREAD)
 
 
-def best_nodes(scores: Mapping[str, float], policy: str, limit: int) -> list[str]:
+class Scored(Protocol):
+    """Something with a node's score."""
+
+    @property
+    def score(self) -> float:
+        """How full the node is."""
+
+
+def best_nodes(nodes: Mapping[str, Scored], policy: str, limit: int) -> list[str]:
     """At most `limit` nodes, best first; equal scores are ordered by name."""
     sign = 1 if policy == SPREAD else -1
-    return nsmallest(limit, scores, key=lambda name: (sign * scores[name], name))
+    # Pairs compare without a call back into Python: this is the loop over all nodes.
+    pairs = [(sign * scored.score, name) for name, scored in nodes.items()]
+    return [name for _, name in nsmallest(limit, pairs)]
 
 
 def priorities(ranked: Sequence[str]) -> dict[str, int]:

@@ -1,11 +1,11 @@
 """Which nodes could hold a pod, and how good each is; nothing is written anywhere."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from hami_extender import score
-from hami_extender.placement import Placement, Question, Refusal, Verdict
+from hami_extender.placement import Question, Refusal
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import Kind
 from hami_extender.wire import FilterArgs, FilterResult
@@ -85,17 +85,16 @@ class Selector:
         if not self._may_choose(pod):
             return FilterResult(error=IN_FLIGHT)
         question = snapshot.question(shape, self._policies.gpu)
-        verdict_of = snapshot.verdicts.table(question)
-        fits, refusals = _split(asked, verdict_of)
+        fits, refusals = snapshot.verdicts.table(question).split(asked)
         if fits:
             policy = self._node_policy(shape)
             limit = 1 if _has_volumes(pod) else self._policies.shortlist
-            best = score.best_nodes({n: p.score for n, p in fits.items()}, policy, limit)
+            best = score.best_nodes(fits, policy, limit)
             if len(best) == 1:
                 # A single node is never prioritized, so the claim is made here.
                 snapshot.claim(pod, best[0], fits[best[0]].slots, _claim_seconds(pod))
             return FilterResult(node_names=best)
-        if len(asked) >= SAMPLE_FLOOR and self._others_have_room(asked, verdict_of):
+        if len(asked) >= SAMPLE_FLOOR and self._others_have_room(asked, question):
             return FilterResult(error=OTHERS_HAVE_ROOM)
         self._refused(pod, question, refusals)
         return FilterResult(
@@ -104,10 +103,10 @@ class Selector:
             unresolvable={n: r.reason for n, r in refusals.items() if r.unresolvable},
         )
 
-    def _others_have_room(self, asked: list[str], verdict_of: Callable[[str], Verdict]) -> bool:
+    def _others_have_room(self, asked: list[str], question: Question) -> bool:
         """Whether a node fits that kube-scheduler left out of its sample."""
         others = self._snapshot.ledger.nodes.keys() - set(asked)
-        return any(isinstance(verdict_of(name), Placement) for name in others)
+        return self._snapshot.verdicts.fits_any(question, others)
 
     def prioritize(self, args: FilterArgs) -> dict[str, int]:
         """0..10 for each node, the best alone at 10; the best is claimed for the pod."""
@@ -126,9 +125,9 @@ class Selector:
         if not self._may_choose(pod):
             return dict.fromkeys(asked, 0)
         question = snapshot.question(shape, self._policies.gpu)
-        fits, refusals = _split(asked, snapshot.verdicts.table(question))
+        fits, refusals = snapshot.verdicts.table(question).split(asked)
         policy = self._node_policy(shape)
-        ranked = score.best_nodes({n: p.score for n, p in fits.items()}, policy, len(fits))
+        ranked = score.best_nodes(fits, policy, len(fits))
         if ranked:
             snapshot.claim(pod, ranked[0], fits[ranked[0]].slots, _claim_seconds(pod))
         return {**score.priorities(ranked), **dict.fromkeys(refusals, 0)}
@@ -143,20 +142,6 @@ class Selector:
 
     def _node_policy(self, shape: PodShape) -> str:
         return shape.selectors.node_policy or self._policies.node
-
-
-def _split(
-    asked: Iterable[str], verdict_of: Callable[[str], Verdict]
-) -> tuple[dict[str, Placement], dict[str, Refusal]]:
-    fits: dict[str, Placement] = {}
-    refusals: dict[str, Refusal] = {}
-    for name in asked:
-        verdict = verdict_of(name)
-        if isinstance(verdict, Placement):
-            fits[name] = verdict
-        else:
-            refusals[name] = verdict
-    return fits, refusals
 
 
 def _refuse_all(asked: Sequence[str] | None, reason: str) -> FilterResult:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from hami_extender.placement import Placement, Question, Refusal
+from hami_extender.placement import Question, Refusal
 from hami_extender.snapshot import Snapshot
 from hamikit.cluster import ApiError, Unreachable
 from hamikit.objects import Pod
@@ -85,21 +85,18 @@ class Waker:
         changed = [n for n, s in snapshot.ledger.nodes.items() if s.version > self._seen]
         versions = (state.version for state in snapshot.ledger.nodes.values())
         self._seen = max(versions, default=self._seen)
+        fits_any = snapshot.verdicts.fits_any
         found: list[Waiting] = []
         for uid, waiting in list(self._waiting.items()):
             if uid not in snapshot.pods or uid in snapshot.ledger.holdings:
                 del self._waiting[uid]
             elif waiting.fits_since is None:
-                waiting.fits_since = now if self._fits(waiting.question, changed) else None
+                waiting.fits_since = now if fits_any(waiting.question, changed) else None
             elif now - waiting.fits_since >= GRACE_S and len(found) < WOKEN_AT_ONCE:
                 # Once for each change: a pod that kube-scheduler's own rules keep out stays out.
                 waiting.fits_since = None
                 found.append(waiting)
         return found
-
-    def _fits(self, question: Question, nodes: list[str]) -> bool:
-        verdict_of = self._snapshot.verdicts.table(question)
-        return any(isinstance(verdict_of(name), Placement) for name in nodes)
 
     def _wake(self, pod: Pod) -> None:
         meta, stamp = pod.metadata, self._utcnow().strftime("%Y-%m-%dT%H:%M:%SZ")
