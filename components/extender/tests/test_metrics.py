@@ -78,10 +78,12 @@ def test_our_own_series():
     metrics.bind_refused()
     metrics.bind_conflict()
     metrics.bind_unknown()
-    metrics.refused(None, None, {"n": Refusal("1/2 CardNotHealth, 1/2 CardCordoned")})
+    mixed, unknown = Refusal("1/2 CardNotHealth, 1/2 CardCordoned"), Refusal("node unregistered")
+    metrics.refused(None, None, {"n": mixed, "m": mixed, "o": unknown})
     get = registry.get_sample_value
     assert get("hami_extender_verb_duration_seconds_count", {"verb": "filter"}) == 1
     for trouble in ("refused", "conflict", "unknown"):
         assert get("hami_extender_bind_trouble_total", {"trouble": trouble}) == 1
-    assert get("hami_extender_refused_nodes_total", {"reason": "CardCordoned"}) == 1
+    assert get("hami_extender_refused_nodes_total", {"reason": "CardCordoned"}) == 2
+    assert get("hami_extender_refused_nodes_total", {"reason": "node unregistered"}) == 1
     assert 'hami_build_info{build_date=""' in generate_latest(registry).decode()

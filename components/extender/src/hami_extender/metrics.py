@@ -1,6 +1,8 @@
 """Metrics: HAMi v2.10's view of cards and grants, and how our own verbs fare."""
 
 import platform
+import re
+from collections import Counter as Counted
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,6 +15,7 @@ from hami_extender.usage import NOTHING, Holding, Kind, Share
 from hamikit.objects import Pod
 
 MIB = 2**20
+_COUNTS = re.compile(r"^\d+/\d+ ")
 ZONE = "vGPU"
 """HAMi puts this constant label on all series but hami_build_info."""
 
@@ -188,6 +191,6 @@ class VerbMetrics:
 
     def refused(self, _pod: Pod, _question: Question, refusals: dict[str, Refusal]) -> None:
         """Count the reasons of all nodes; cards' counts are left out, to keep labels few."""
-        for refusal in refusals.values():
-            for word in {piece.split(" ", 1)[-1] for piece in refusal.reason.split(", ")}:
-                self._reasons.labels(word).inc()
+        for reason, nodes in Counted(r.reason for r in refusals.values()).items():
+            for word in {_COUNTS.sub("", piece) for piece in reason.split(", ")}:
+                self._reasons.labels(word).inc(nodes)
