@@ -54,7 +54,7 @@ class Kube:
             env={**os.environ, **self.environment},
         )
         if check and done.returncode != 0:
-            said = (done.stderr or done.stdout).strip()
+            said = f"{done.stdout}\n{done.stderr}".strip()
             raise subprocess.SubprocessError(f"{' '.join(command)}: {said}")
         return done.stdout
 

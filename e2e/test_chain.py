@@ -60,7 +60,8 @@ def test_allocation_past_the_slice_fails_and_the_pod_lives_on(kube, namespace):
     kube.create(pod("big", namespace, container("c", asked)))
     kube.wait_running(namespace, "big")
     answer = json.loads(kube.exec(namespace, "big", "cuprobe", "alloc", "1000", "2500"))
-    assert [a["result"] for a in answer["allocations"]] == ["CUDA_SUCCESS", "CUDA_ERROR_OUT_OF_MEMORY"]
+    results = [a["result"] for a in answer["allocations"]]
+    assert results == ["CUDA_SUCCESS", "CUDA_ERROR_OUT_OF_MEMORY"]
     restarts = kube.pods(namespace)[0]["status"]["containerStatuses"][0]["restartCount"]
     assert restarts == 0
 
