@@ -1,9 +1,11 @@
 /*
- * The two files that a limited container shares with its host: control (host writes) and usage (tenant writes).
+ * The two files that a limited container shares with its host: control (host writes) and usage
+ * (tenant writes).
  *
- * This header is the source of both layouts; hamikit/region.py is its twin and a test compares every offset.
- * Little endian, 64-bit, fixed width. A field is never moved or reused within one layout version; reserved bytes are
- * zero and may become fields, so a reader meets an older file without harm.
+ * This header is the source of both layouts; hamikit/region.py is its twin and a test compares
+ * every offset. Little endian, 64-bit, fixed width. A field is never moved or reused within one
+ * layout version; reserved bytes are zero and may become fields, so a reader meets an older file
+ * without harm.
  */
 #ifndef HAMI_REGION_H
 #define HAMI_REGION_H
@@ -15,14 +17,16 @@
 #define HAMI_MAX_SLOTS 256u
 #define HAMI_UUID_SIZE 64u
 
-/* ------------------------------------------------------------------------------------------------- control ---- */
+/* -------------------------------------------------------------------------------------------------
+ * control ---- */
 
 #define HAMI_CONTROL_MAGIC "HAMICTRL"
 #define HAMI_CONTROL_VERSION 1u
 #define HAMI_CONTROL_SIZE 4096u
 
 /* hami_control_body.flags */
-#define HAMI_CONTROL_ENV_MAY_LOOSEN 1u /* the operator lets HAMi's environment variables loosen limits on this node */
+#define HAMI_CONTROL_ENV_MAY_LOOSEN                                                                \
+    1u /* the operator lets HAMi's environment variables loosen limits on this node */
 
 /* hami_control_body.core_policy */
 #define HAMI_CORE_DEFAULT 0u /* the library's choice: hold the core limit always */
@@ -30,15 +34,16 @@
 #define HAMI_CORE_DISABLE 2u
 
 /* hami_control_body.overhead_policy */
-#define HAMI_OVERHEAD_REPORT 0u /* contexts and modules are reported, and do not count against the limit */
+#define HAMI_OVERHEAD_REPORT                                                                       \
+    0u /* contexts and modules are reported, and do not count against the limit */
 #define HAMI_OVERHEAD_STRICT 1u
 
 #define HAMI_LOG_FROM_ENV (-1) /* hami_control_body.log_level: LIBCUDA_LOG_LEVEL decides */
 
 struct hami_control_device {
-    char uuid[HAMI_UUID_SIZE];    /* "GPU-..." or "MIG-...", NUL padded */
-    uint64_t memory_limit_bytes;  /* 0: no limit on this device */
-    uint32_t core_limit_percent;  /* 0 or 100: no limit */
+    char uuid[HAMI_UUID_SIZE];   /* "GPU-..." or "MIG-...", NUL padded */
+    uint64_t memory_limit_bytes; /* 0: no limit on this device */
+    uint32_t core_limit_percent; /* 0 or 100: no limit */
     uint32_t flags;
     uint8_t reserved[32];
 };
@@ -60,9 +65,10 @@ struct hami_control_body {
 };
 
 /*
- * Update without a torn read: body[epoch & 1] is the one in force. The writer fills the other body, then stores
- * epoch + 1 and wakes waiters. A reader copies the body in force and keeps the copy if the epoch has not moved, and
- * generation and crc32 agree. A writer that is killed half way leaves the old body in force; nobody waits for it.
+ * Update without a torn read: body[epoch & 1] is the one in force. The writer fills the other body,
+ * then stores epoch + 1 and wakes waiters. A reader copies the body in force and keeps the copy if
+ * the epoch has not moved, and generation and crc32 agree. A writer that is killed half way leaves
+ * the old body in force; nobody waits for it.
  */
 struct hami_control {
     char magic[8];
@@ -74,7 +80,8 @@ struct hami_control {
     uint8_t tail[128];
 };
 
-/* --------------------------------------------------------------------------------------------------- usage ---- */
+/* ---------------------------------------------------------------------------------------------------
+ * usage ---- */
 
 #define HAMI_USAGE_MAGIC "HAMIUSGE"
 #define HAMI_USAGE_VERSION 1u
@@ -101,10 +108,11 @@ enum hami_kind {
 #define HAMI_INTENT_PENDING 1u
 
 /*
- * `used` packs {units : 40, slot : 8, sequence : 16} from the high bits down: the units charged by the whole container
- * and who changed them last. So whether a killed process's last change took place can be told exactly: either its slot
- * and sequence still stand here, or whoever replaced them confirmed the sequence in that process's slot first.
- * A slot numbers its changes of one device one after the other; a change that was refused uses up no number.
+ * `used` packs {units : 40, slot : 8, sequence : 16} from the high bits down: the units charged by
+ * the whole container and who changed them last. So whether a killed process's last change took
+ * place can be told exactly: either its slot and sequence still stand here, or whoever replaced
+ * them confirmed the sequence in that process's slot first. A slot numbers its changes of one
+ * device one after the other; a change that was refused uses up no number.
  */
 #define HAMI_USED_UNITS_SHIFT 24u
 #define HAMI_USED_SLOT_SHIFT 16u
@@ -114,27 +122,30 @@ struct hami_usage_device {
     uint64_t peak;    /* highest `used` seen, in units */
     uint64_t refused; /* allocations that would have passed the limit */
     uint8_t reserved[104];
-    int64_t credit_ns; /* compute limiter, on a line pair of its own; zero while it is not running */
+    int64_t
+        credit_ns; /* compute limiter, on a line pair of its own; zero while it is not running */
     uint64_t refill_ns;
     uint64_t charged_ns;
     uint64_t launches;
     uint8_t reserved2[96];
 };
 
-/* One change in flight: what is needed to finish or forget it after the process was killed at any instruction. */
+/* One change in flight: what is needed to finish or forget it after the process was killed at any
+ * instruction. */
 struct hami_usage_intent {
     uint32_t state;
     uint32_t device;
     uint32_t kind;
-    uint32_t sequence;    /* of this change, 16 bits used */
+    uint32_t sequence; /* of this change, 16 bits used */
     int64_t delta_units;
     uint64_t share_after; /* the slot's share in units once the change took place */
 };
 
 /*
- * One process. Alive while it holds a write lock (open file description lock) on byte HAMI_LOCK_BASE + index of the
- * usage file, which the kernel drops with the process; start_time (field 22 of /proc/<pid>/stat) is a second witness.
- * Whoever holds that lock owns the slot: the process itself, or the one that clears up after it.
+ * One process. Alive while it holds a write lock (open file description lock) on byte
+ * HAMI_LOCK_BASE + index of the usage file, which the kernel drops with the process; start_time
+ * (field 22 of /proc/<pid>/stat) is a second witness. Whoever holds that lock owns the slot: the
+ * process itself, or the one that clears up after it.
  */
 struct hami_usage_slot {
     uint32_t state;
@@ -145,7 +156,8 @@ struct hami_usage_slot {
     char command[16];
     uint8_t reserved2[16];
     struct hami_usage_intent intent;
-    uint16_t confirmed[HAMI_MAX_DEVICES]; /* sequence of this slot's last change known to have taken place */
+    uint16_t confirmed[HAMI_MAX_DEVICES]; /* sequence of this slot's last change known to have taken
+                                             place */
     uint64_t share_units[HAMI_MAX_DEVICES][HAMI_KINDS];
 };
 
@@ -154,7 +166,8 @@ struct hami_usage {
     uint32_t layout_version;
     uint32_t size;
     char library_version[32];
-    uint64_t unknown_symbols;  /* look-ups of a name in our table that could not be mapped for certain */
+    uint64_t
+        unknown_symbols; /* look-ups of a name in our table that could not be mapped for certain */
     uint64_t unlimited_starts; /* processes that began to use a device with no limit attached */
     uint64_t private_starts;   /* processes that found every slot taken and count for themselves */
     uint8_t reserved[4024];
@@ -165,7 +178,7 @@ struct hami_usage {
 /* Locks lie past the end of the file, where no data is. */
 #define HAMI_LOCK_BASE 0x40000000
 
-#define HAMI_AT(type, field, offset) \
+#define HAMI_AT(type, field, offset)                                                               \
     _Static_assert(offsetof(struct type, field) == (offset), #type "." #field " has moved")
 
 HAMI_AT(hami_control_device, uuid, 0);

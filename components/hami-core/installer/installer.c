@@ -1,6 +1,7 @@
 /*
- * Delivers the library to a node: <to>/<version>/{libvgpu.so,ld.so.preload}, written once and never changed, and the
- * symlink <to>/current, moved in one step. A kill at any instant leaves what was there before or what is there now.
+ * Delivers the library to a node: <to>/<version>/{libvgpu.so,ld.so.preload}, written once and never
+ * changed, and the symlink <to>/current, moved in one step. A kill at any instant leaves what was
+ * there before or what is there now.
  */
 #define _GNU_SOURCE
 #include "remove.h"
@@ -20,7 +21,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PRELOAD_LINE "/usr/local/vgpu/libvgpu.so\n" /* where a container finds it, whatever the host's folder is */
+#define PRELOAD_LINE                                                                               \
+    "/usr/local/vgpu/libvgpu.so\n" /* where a container finds it, whatever the host's folder is */
 #define TEMPORARY ".installing"
 
 struct options {
@@ -78,7 +80,8 @@ static char *read_file(int folder, const char *name, size_t *count) {
     if (fd < 0) {
         return NULL;
     }
-    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && (bytes = malloc((size_t)status.st_size + 1)) != NULL) {
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+        (bytes = malloc((size_t)status.st_size + 1)) != NULL) {
         ssize_t got = 1;
         while (got > 0 && *count < (size_t)status.st_size) {
             got = read(fd, bytes + *count, (size_t)status.st_size - *count);
@@ -119,7 +122,8 @@ static enum presence look_at(int to, const char *version, const char *library, s
     return same ? SAME : DIFFERENT;
 }
 
-/* A folder of another name, filled and flushed, then renamed: the version is there whole or not at all. */
+/* A folder of another name, filled and flushed, then renamed: the version is there whole or not at
+ * all. */
 static int deliver_version(int to, const char *version, const char *library, size_t count) {
     remove_version(to, TEMPORARY); /* of an installer that was killed */
     if (mkdirat(to, TEMPORARY, 0755) != 0) {
@@ -131,7 +135,8 @@ static int deliver_version(int to, const char *version, const char *library, siz
     }
     int answer = fchmod(folder, 0755);
     answer = answer == 0 ? write_file(folder, "libvgpu.so", library, count) : answer;
-    answer = answer == 0 ? write_file(folder, "ld.so.preload", PRELOAD_LINE, strlen(PRELOAD_LINE)) : answer;
+    answer = answer == 0 ? write_file(folder, "ld.so.preload", PRELOAD_LINE, strlen(PRELOAD_LINE))
+                         : answer;
     answer = answer == 0 ? fsync(folder) : answer;
     close(folder);
     if (answer == 0 && renameat(to, TEMPORARY, to, version) != 0) {
@@ -154,12 +159,14 @@ static int point_current(int to, const char *version) {
     return fsync(to);
 }
 
-/* A version that is there with other content may be in use: it stays, and this build goes beside it. */
+/* A version that is there with other content may be in use: it stays, and this build goes beside
+ * it. */
 static int install(int to, const char *library, size_t count) {
     char version[64] = HAMI_CORE_VERSION;
     enum presence presence = look_at(to, version, library, count);
     if (presence == DIFFERENT) {
-        snprintf(version, sizeof(version), "%s-%08x", HAMI_CORE_VERSION, short_hash(library, count));
+        snprintf(version, sizeof(version), "%s-%08x", HAMI_CORE_VERSION,
+                 short_hash(library, count));
         presence = look_at(to, version, library, count);
     }
     if (presence == DIFFERENT) {
@@ -172,7 +179,8 @@ static int install(int to, const char *library, size_t count) {
     if (point_current(to, version) != 0) {
         return -1;
     }
-    printf("version %s is %s and current\n", version, presence == SAME ? "already there" : "installed");
+    printf("version %s is %s and current\n", version,
+           presence == SAME ? "already there" : "installed");
     return 0;
 }
 

@@ -31,7 +31,8 @@ static DIR *open_entries(int parent, const char *name) {
     return fd < 0 ? NULL : fdopendir(fd);
 }
 
-/* Containers whose files are here: their next start mounts a version, and which one is the device plugin's to know. */
+/* Containers whose files are here: their next start mounts a version, and which one is the device
+ * plugin's to know. */
 static unsigned count_containers(int to) {
     unsigned count = 0;
     DIR *entries = open_entries(to, "containers");

@@ -5,8 +5,8 @@
 /* Removes a version's folder and what we put into it; nothing else is ever removed. */
 void remove_version(int to, const char *version);
 
-/* Removes `current` and every version that no process under `proc` has mapped and no container is about to mount.
-   Says on stdout what stays and why. 0, or -1 with a complaint on stderr. */
+/* Removes `current` and every version that no process under `proc` has mapped and no container is
+   about to mount. Says on stdout what stays and why. 0, or -1 with a complaint on stderr. */
 int remove_unused(int to, const char *proc);
 
 #endif

@@ -23,7 +23,8 @@ bool account_current_device(struct process *process, int *device) {
     return true;
 }
 
-bool account_apply(struct process *process, unsigned device, enum hami_kind kind, int64_t units, uint64_t limit) {
+bool account_apply(struct process *process, unsigned device, enum hami_kind kind, int64_t units,
+                   uint64_t limit) {
     struct ledger_change change = {device, kind, units, limit};
     lock_take(&process->ledger_lock);
     bool done = ledger_apply(process->usage, process->slot, &change);
@@ -32,18 +33,21 @@ bool account_apply(struct process *process, unsigned device, enum hami_kind kind
     return done;
 }
 
-void account_release(struct process *process, unsigned device, enum hami_kind kind, uint64_t units) {
+void account_release(struct process *process, unsigned device, enum hami_kind kind,
+                     uint64_t units) {
     account_apply(process, device, kind, -(int64_t)units, LEDGER_NO_LIMIT);
 }
 
 static void count_refusal(struct process *process, unsigned device, uint64_t bytes) {
     __atomic_fetch_add(&process->usage->devices[device].refused, 1, __ATOMIC_RELAXED);
     log_line(LOG_WARNING, "device %u: %llu bytes refused, %llu of %llu bytes are in use", device,
-             (unsigned long long)bytes, (unsigned long long)ledger_used(process->usage, device) * HAMI_UNIT,
+             (unsigned long long)bytes,
+             (unsigned long long)ledger_used(process->usage, device) * HAMI_UNIT,
              (unsigned long long)process_limit(process, (int)device) * HAMI_UNIT);
 }
 
-bool account_reserve(struct process *process, int device, enum hami_kind kind, uint64_t bytes, struct charge *charge) {
+bool account_reserve(struct process *process, int device, enum hami_kind kind, uint64_t bytes,
+                     struct charge *charge) {
     if (device < 0) {
         return false;
     }
@@ -79,7 +83,8 @@ bool account_reserve_here(enum hami_kind kind, uint64_t bytes, struct charge *ch
     return account_reserve(process, device, kind, bytes, charge);
 }
 
-CUresult account_keep(const struct charge *charge, CUresult answer, enum table_tag tag, uint64_t key) {
+CUresult account_keep(const struct charge *charge, CUresult answer, enum table_tag tag,
+                      uint64_t key) {
     if (charge->process == NULL) {
         return answer;
     }
@@ -97,7 +102,8 @@ CUresult account_keep(const struct charge *charge, CUresult answer, enum table_t
         entry.owner = (uint64_t)(uintptr_t)driver_current_context();
     }
     if (!table_put(charge->process->table, &entry)) {
-        log_line(LOG_ERROR, "no memory to remember an allocation: it stays charged until this process ends");
+        log_line(LOG_ERROR,
+                 "no memory to remember an allocation: it stays charged until this process ends");
     }
     return answer;
 }
@@ -105,8 +111,8 @@ CUresult account_keep(const struct charge *charge, CUresult answer, enum table_t
 void account_adjust(struct charge *charge, uint64_t bytes) {
     uint64_t units = ledger_units(bytes);
     if (charge->process != NULL && units != charge->units) {
-        account_apply(charge->process, charge->device, charge->kind, (int64_t)units - (int64_t)charge->units,
-                      LEDGER_NO_LIMIT);
+        account_apply(charge->process, charge->device, charge->kind,
+                      (int64_t)units - (int64_t)charge->units, LEDGER_NO_LIMIT);
         charge->units = units;
     }
 }
@@ -115,7 +121,8 @@ CUresult account_free(enum table_tag tag, uint64_t key, CUresult (*call)(void *)
     bool refuse = false;
     struct process *process = process_account(&refuse);
     struct table_entry entry;
-    /* Out of the table first: once the driver has freed it, another thread may be given the same address. */
+    /* Out of the table first: once the driver has freed it, another thread may be given the same
+     * address. */
     bool ours = process != NULL && table_take(process->table, tag, key, &entry);
     CUresult answer = call(argument);
     if (!ours) {
@@ -136,7 +143,8 @@ struct forgotten {
 
 static bool owned_by(const struct table_entry *entry, void *argument) {
     struct forgotten *sum = argument;
-    bool owned = (entry->tag == TABLE_POINTER || entry->tag == TABLE_ARRAY) && entry->owner == sum->context;
+    bool owned =
+        (entry->tag == TABLE_POINTER || entry->tag == TABLE_ARRAY) && entry->owner == sum->context;
     if (owned) {
         sum->units[entry->device][entry->kind] += entry->units;
     }

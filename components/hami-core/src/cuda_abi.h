@@ -1,4 +1,5 @@
-/* The CUDA driver API and NVML as far as we touch them: names, numbers and layouts only, so that no SDK is needed. */
+/* The CUDA driver API and NVML as far as we touch them: names, numbers and layouts only, so that no
+ * SDK is needed. */
 #ifndef HAMI_CUDA_ABI_H
 #define HAMI_CUDA_ABI_H
 
@@ -35,7 +36,8 @@ typedef struct {
     int id;
 } CUmemLocation;
 
-/* The first members of CUmemAllocationProp, and of CUmemPoolProps; the rest is the driver's business. */
+/* The first members of CUmemAllocationProp, and of CUmemPoolProps; the rest is the driver's
+ * business. */
 typedef struct {
     int type;
     int handle_types;

@@ -8,11 +8,14 @@ typedef CUresult get_uuid_fn(CUuuid *uuid, CUdevice device);
 
 static void format_uuid(const char *prefix, const CUuuid *uuid, char text[HAMI_UUID_SIZE]) {
     const unsigned char *b = uuid->bytes;
-    snprintf(text, HAMI_UUID_SIZE, "%s%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", prefix,
-             b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+    snprintf(text, HAMI_UUID_SIZE,
+             "%s%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", prefix, b[0],
+             b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13],
+             b[14], b[15]);
 }
 
-/* cuDeviceGetUuid_v2 (11.4) answers with the instance's own UUID on a MIG device, the first version with the card's. */
+/* cuDeviceGetUuid_v2 (11.4) answers with the instance's own UUID on a MIG device, the first version
+ * with the card's. */
 int device_uuids(CUdevice ordinal, char uuid[2][HAMI_UUID_SIZE]) {
     static const char *const symbols[] = {"cuDeviceGetUuid_v2", "cuDeviceGetUuid"};
     CUuuid raw[2];
@@ -42,7 +45,8 @@ int device_nvml_index(const char *uuid) {
     index_fn *get_index = (index_fn *)dispatch_driver(LIBRARY_NVML, "nvmlDeviceGetIndex");
     nvmlDevice_t device = NULL;
     unsigned int index = 0;
-    if (init == NULL || shut == NULL || by_uuid == NULL || get_index == NULL || init() != NVML_SUCCESS) {
+    if (init == NULL || shut == NULL || by_uuid == NULL || get_index == NULL ||
+        init() != NVML_SUCCESS) {
         return -1;
     }
     nvmlReturn_t answer = by_uuid(uuid, &device);

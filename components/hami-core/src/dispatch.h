@@ -22,17 +22,20 @@ struct hook {
 
 extern const struct hook hooks[HOOK_COUNT];
 
-/* The driver's own function behind a wrapper; never NULL: a driver that lacks it is answered for with an error. */
+/* The driver's own function behind a wrapper; never NULL: a driver that lacks it is answered for
+ * with an error. */
 #define REAL(symbol) ((symbol##_fn *)dispatch_real(HOOK_##symbol))
 hook_function *dispatch_real(enum hook_id id);
 
 /* A driver function that we call and do not wrap; NULL if the driver is absent or lacks it. */
 void *dispatch_driver(enum hook_library library, const char *symbol);
 
-/* The wrapper with the ABI of what the driver answered; the driver's pointer where we have no part in it. */
+/* The wrapper with the ABI of what the driver answered; the driver's pointer where we have no part
+ * in it. */
 void *dispatch_map(const char *name, void *driver_answer, int version, uint64_t flags);
 
-/* What a look-up by name gets: with `jump` set the caller goes on there with its own arguments, else `answer` it is. */
+/* What a look-up by name gets: with `jump` set the caller goes on there with its own arguments,
+ * else `answer` it is. */
 struct route {
     void *jump;
     void *answer;

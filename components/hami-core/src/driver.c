@@ -5,12 +5,12 @@
 #include <stdatomic.h>
 
 /* The pointer is looked up once; threads that come together find the same. */
-#define FIND(symbol)                                                                                 \
-    static void *_Atomic cached;                                                                     \
-    void *found = atomic_load_explicit(&cached, memory_order_relaxed);                               \
-    if (found == NULL) {                                                                             \
-        found = dispatch_driver(LIBRARY_CUDA, symbol);                                               \
-        atomic_store_explicit(&cached, found, memory_order_relaxed);                                 \
+#define FIND(symbol)                                                                               \
+    static void *_Atomic cached;                                                                   \
+    void *found = atomic_load_explicit(&cached, memory_order_relaxed);                             \
+    if (found == NULL) {                                                                           \
+        found = dispatch_driver(LIBRARY_CUDA, symbol);                                             \
+        atomic_store_explicit(&cached, found, memory_order_relaxed);                               \
     }
 
 CUresult driver_current_device(CUdevice *device) {

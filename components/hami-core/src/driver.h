@@ -1,4 +1,5 @@
-/* Driver functions that we call ourselves and do not wrap. Each answers with an error where the driver lacks it. */
+/* Driver functions that we call ourselves and do not wrap. Each answers with an error where the
+ * driver lacks it. */
 #ifndef HAMI_DRIVER_H
 #define HAMI_DRIVER_H
 

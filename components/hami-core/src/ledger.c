@@ -11,10 +11,12 @@
 #define SLOT_MASK 0xffu
 #define MAX_UNITS ((UINT64_C(1) << 40) - 1)
 
-/* The region is plain fixed-width words so that Python and C agree on it; here they are shared between processes. */
+/* The region is plain fixed-width words so that Python and C agree on it; here they are shared
+ * between processes. */
 #define SHARED(field) ((_Atomic __typeof__(field) *)&(field))
 
-_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_SHORT_LOCK_FREE == 2, "shared words need lock-free atomics");
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_SHORT_LOCK_FREE == 2,
+               "shared words need lock-free atomics");
 
 #define BLOCK_BYTES (UINT64_C(2) << 20)
 
@@ -37,15 +39,15 @@ static unsigned holder_slot(uint64_t word) {
     return (unsigned)(word >> HAMI_USED_SLOT_SHIFT) & SLOT_MASK;
 }
 
-static uint16_t holder_sequence(uint64_t word) {
-    return (uint16_t)(word & SEQUENCE_MASK);
-}
+static uint16_t holder_sequence(uint64_t word) { return (uint16_t)(word & SEQUENCE_MASK); }
 
-/* Before a word is replaced, its author's change is recorded as done: afterwards nothing else could tell. */
+/* Before a word is replaced, its author's change is recorded as done: afterwards nothing else could
+ * tell. */
 static void confirm_holder(struct hami_usage *usage, unsigned device, uint64_t word) {
     struct hami_usage_slot *author = &usage->slots[holder_slot(word)];
     uint16_t before = (uint16_t)(holder_sequence(word) - 1);
-    atomic_compare_exchange_strong(SHARED(author->confirmed[device]), &before, holder_sequence(word));
+    atomic_compare_exchange_strong(SHARED(author->confirmed[device]), &before,
+                                   holder_sequence(word));
 }
 
 static void raise_peak(struct hami_usage_device *device, uint64_t units) {
@@ -54,9 +56,10 @@ static void raise_peak(struct hami_usage_device *device, uint64_t units) {
     }
 }
 
-/* Moves the counter; false if the limit forbids it. Exactly one compare-and-swap makes the change visible. */
-static bool move_counter(struct hami_usage *usage, unsigned slot, const struct ledger_change *change,
-                         uint16_t sequence) {
+/* Moves the counter; false if the limit forbids it. Exactly one compare-and-swap makes the change
+ * visible. */
+static bool move_counter(struct hami_usage *usage, unsigned slot,
+                         const struct ledger_change *change, uint16_t sequence) {
     struct hami_usage_device *device = &usage->devices[change->device];
     uint64_t word = atomic_load(SHARED(device->used));
     uint64_t after;
@@ -71,7 +74,8 @@ static bool move_counter(struct hami_usage *usage, unsigned slot, const struct l
             after = units + (uint64_t)change->units;
         } else {
             uint64_t less = (uint64_t)-change->units;
-            after = units > less ? units - less : 0; /* below zero only if somebody scribbled over the file */
+            after = units > less ? units - less
+                                 : 0; /* below zero only if somebody scribbled over the file */
         }
         confirm_holder(usage, change->device, word);
         next = after << HAMI_USED_UNITS_SHIFT | (uint64_t)slot << HAMI_USED_SLOT_SHIFT | sequence;
@@ -113,8 +117,8 @@ bool ledger_apply(struct hami_usage *usage, unsigned slot, const struct ledger_c
     return true;
 }
 
-void ledger_note_overhead(struct hami_usage *usage, unsigned slot, unsigned device, enum hami_kind kind,
-                          uint64_t units) {
+void ledger_note_overhead(struct hami_usage *usage, unsigned slot, unsigned device,
+                          enum hami_kind kind, uint64_t units) {
     atomic_store(SHARED(usage->slots[slot].share_units[device][kind]), units);
 }
 
@@ -131,8 +135,10 @@ uint64_t ledger_overhead(const struct hami_usage *usage, unsigned device) {
     return sum;
 }
 
-/* Did the pending change of a dead process move the counter? Read the counter first: see confirm_holder. */
-static bool took_place(struct hami_usage *usage, unsigned slot, const struct hami_usage_intent *intent) {
+/* Did the pending change of a dead process move the counter? Read the counter first: see
+ * confirm_holder. */
+static bool took_place(struct hami_usage *usage, unsigned slot,
+                       const struct hami_usage_intent *intent) {
     uint64_t word = atomic_load(SHARED(usage->devices[intent->device].used));
     uint16_t sequence = (uint16_t)intent->sequence;
     if (holder_slot(word) == slot && holder_sequence(word) == sequence) {
@@ -147,7 +153,8 @@ static void finish_intent(struct hami_usage *usage, unsigned slot) {
     if (atomic_load(SHARED(own->intent.state)) != HAMI_INTENT_PENDING) {
         return;
     }
-    if (intent.device < HAMI_MAX_DEVICES && intent.kind < HAMI_KINDS && took_place(usage, slot, &intent)) {
+    if (intent.device < HAMI_MAX_DEVICES && intent.kind < HAMI_KINDS &&
+        took_place(usage, slot, &intent)) {
         close_intent(own, &intent);
         return;
     }
@@ -160,7 +167,8 @@ static void release_share(struct hami_usage *usage, unsigned slot, unsigned devi
     if (is_overhead(kind)) {
         atomic_store(SHARED(*share), 0);
     } else if (units != 0) {
-        struct ledger_change release = {device, (enum hami_kind)kind, -(int64_t)units, LEDGER_NO_LIMIT};
+        struct ledger_change release = {device, (enum hami_kind)kind, -(int64_t)units,
+                                        LEDGER_NO_LIMIT};
         ledger_apply(usage, slot, &release);
     }
 }

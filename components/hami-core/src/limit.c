@@ -4,7 +4,8 @@
 #include <string.h>
 
 #define READ_TRIES 64
-#define SMALLEST_LIMIT 1 /* bytes; nothing can be allocated in units of HAMI_UNIT, and 0 would mean no limit */
+#define SMALLEST_LIMIT                                                                             \
+    1 /* bytes; nothing can be allocated in units of HAMI_UNIT, and 0 would mean no limit */
 
 static int digit_of(char c, unsigned base) {
     int value = c >= '0' && c <= '9'   ? c - '0'
@@ -129,7 +130,8 @@ bool limits_read_control(const struct hami_control *control, struct hami_control
         uint32_t epoch = atomic_load_explicit(epoch_word, memory_order_acquire);
         memcpy(body, &control->body[epoch & 1], sizeof(*body));
         atomic_thread_fence(memory_order_acquire);
-        if (epoch == atomic_load_explicit(epoch_word, memory_order_relaxed) && body_is_whole(body, epoch)) {
+        if (epoch == atomic_load_explicit(epoch_word, memory_order_relaxed) &&
+            body_is_whole(body, epoch)) {
             for (unsigned device = 0; device < HAMI_MAX_DEVICES; device++) {
                 body->devices[device].uuid[HAMI_UUID_SIZE - 1] = '\0';
             }
@@ -161,16 +163,20 @@ static const char *match_variable(const char *entry, const char *name, int *inde
     return end + 1;
 }
 
-static void set_memory(struct hami_control_device *device, const char *value, const char *name, const char **bad) {
+static void set_memory(struct hami_control_device *device, const char *value, const char *name,
+                       const char **bad) {
     if (!limits_parse_size(value, &device->memory_limit_bytes)) {
         device->memory_limit_bytes = SMALLEST_LIMIT;
         *bad = name;
     }
 }
 
-static void set_cores(struct hami_control_device *device, const char *value, const char *name, const char **bad) {
-    if (!limits_parse_number(value, &device->core_limit_percent) || device->core_limit_percent > 100) {
-        device->core_limit_percent = 0; /* a malformed share of time is reported, not turned into none */
+static void set_cores(struct hami_control_device *device, const char *value, const char *name,
+                      const char **bad) {
+    if (!limits_parse_number(value, &device->core_limit_percent) ||
+        device->core_limit_percent > 100) {
+        device->core_limit_percent =
+            0; /* a malformed share of time is reported, not turned into none */
         *bad = name;
     }
 }
@@ -178,8 +184,8 @@ static void set_cores(struct hami_control_device *device, const char *value, con
 typedef void setter(struct hami_control_device *, const char *, const char *, const char **);
 
 /* The general variable first, then the indexed ones, which are the more specific. */
-static bool apply_variable(const char *const *environment, const char *name, setter *set, struct hami_control_body *body,
-                           const char **malformed) {
+static bool apply_variable(const char *const *environment, const char *name, setter *set,
+                           struct hami_control_body *body, const char **malformed) {
     bool found = false;
     for (int indexed = 0; indexed < 2; indexed++) {
         for (const char *const *entry = environment; *entry != NULL; entry++) {
@@ -199,7 +205,8 @@ static bool apply_variable(const char *const *environment, const char *name, set
     return found;
 }
 
-bool limits_from_environment(const char *const *environment, struct hami_control_body *body, const char **malformed) {
+bool limits_from_environment(const char *const *environment, struct hami_control_body *body,
+                             const char **malformed) {
     memset(body, 0, sizeof(*body));
     body->device_count = HAMI_MAX_DEVICES;
     body->priority = 1;
@@ -208,7 +215,8 @@ bool limits_from_environment(const char *const *environment, struct hami_control
     if (environment == NULL) {
         return false;
     }
-    bool memory = apply_variable(environment, "CUDA_DEVICE_MEMORY_LIMIT", set_memory, body, malformed);
+    bool memory =
+        apply_variable(environment, "CUDA_DEVICE_MEMORY_LIMIT", set_memory, body, malformed);
     bool cores = apply_variable(environment, "CUDA_DEVICE_SM_LIMIT", set_cores, body, malformed);
     return memory || cores;
 }

@@ -9,7 +9,7 @@
 #include <string.h>
 
 struct symbols {
-    const ElfW(Sym) *table;
+    const ElfW(Sym) * table;
     const char *strings;
     uint32_t count;
 };
@@ -19,7 +19,8 @@ static uint32_t gnu_hash_count(const uint32_t *hash) {
     uint32_t buckets = hash[0];
     uint32_t first = hash[1];
     uint32_t bloom_words = hash[2];
-    const uint32_t *bucket = hash + 4 + (size_t)bloom_words * (sizeof(ElfW(Addr)) / sizeof(uint32_t));
+    const uint32_t *bucket =
+        hash + 4 + (size_t)bloom_words * (sizeof(ElfW(Addr)) / sizeof(uint32_t));
     const uint32_t *chain = bucket + buckets;
     uint32_t last = 0;
     for (uint32_t i = 0; i < buckets; i++) {
@@ -39,7 +40,8 @@ static uintptr_t absolute(const struct dl_phdr_info *info, ElfW(Addr) value) {
     return value < info->dlpi_addr ? info->dlpi_addr + value : value;
 }
 
-static bool read_symbols(const struct dl_phdr_info *info, const ElfW(Dyn) *dynamic, struct symbols *symbols) {
+static bool read_symbols(const struct dl_phdr_info *info, const ElfW(Dyn) * dynamic,
+                         struct symbols *symbols) {
     memset(symbols, 0, sizeof(*symbols));
     for (; dynamic->d_tag != DT_NULL; dynamic++) {
         uintptr_t at = absolute(info, dynamic->d_un.d_ptr);
@@ -65,12 +67,15 @@ static bool read_symbols(const struct dl_phdr_info *info, const ElfW(Dyn) *dynam
     return symbols->table != NULL && symbols->strings != NULL;
 }
 
-static void *find_function(const struct dl_phdr_info *info, const struct symbols *symbols, const char *name) {
+static void *find_function(const struct dl_phdr_info *info, const struct symbols *symbols,
+                           const char *name) {
     for (uint32_t i = 0; i < symbols->count; i++) {
         const ElfW(Sym) *symbol = &symbols->table[i];
         if (symbol->st_shndx != SHN_UNDEF && ELF64_ST_TYPE(symbol->st_info) == STT_FUNC &&
-            ELF64_ST_BIND(symbol->st_info) != STB_LOCAL && strcmp(symbols->strings + symbol->st_name, name) == 0) {
-            return (void *)(info->dlpi_addr + symbol->st_value); /* NOLINT(performance-no-int-to-ptr) */
+            ELF64_ST_BIND(symbol->st_info) != STB_LOCAL &&
+            strcmp(symbols->strings + symbol->st_name, name) == 0) {
+            return (void *)(info->dlpi_addr +
+                            symbol->st_value); /* NOLINT(performance-no-int-to-ptr) */
         }
     }
     return NULL;
@@ -104,7 +109,8 @@ static int visit_object(struct dl_phdr_info *info, size_t size, void *argument) 
     return found->dlsym != NULL;
 }
 
-/* Several threads may look at once: all find the same, and the last word to be stored is the one that is tested. */
+/* Several threads may look at once: all find the same, and the last word to be stored is the one
+ * that is tested. */
 const struct loader *loader_get(void) {
     static struct loader loader;
     static _Atomic int ready;
@@ -131,7 +137,8 @@ static int find_self(struct dl_phdr_info *info, size_t size, void *argument) {
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *header = &info->dlpi_phdr[i];
         uintptr_t start = info->dlpi_addr + header->p_vaddr;
-        if (header->p_type == PT_LOAD && self->address >= start && self->address < start + header->p_memsz) {
+        if (header->p_type == PT_LOAD && self->address >= start &&
+            self->address < start + header->p_memsz) {
             self->path = info->dlpi_name;
             return 1;
         }

@@ -1,4 +1,5 @@
-/* A small futex lock: no pthread symbol of a newer glibc, and all zero bytes are an unlocked one (see process.c). */
+/* A small futex lock: no pthread symbol of a newer glibc, and all zero bytes are an unlocked one
+ * (see process.c). */
 #ifndef HAMI_LOCK_H
 #define HAMI_LOCK_H
 
@@ -14,7 +15,8 @@ typedef struct {
 
 static inline void lock_take(hami_lock *lock) {
     uint32_t seen = 0;
-    if (atomic_compare_exchange_strong_explicit(&lock->word, &seen, 1, memory_order_acquire, memory_order_relaxed)) {
+    if (atomic_compare_exchange_strong_explicit(&lock->word, &seen, 1, memory_order_acquire,
+                                                memory_order_relaxed)) {
         return;
     }
     while (atomic_exchange_explicit(&lock->word, 2, memory_order_acquire) != 0) {

@@ -1,4 +1,5 @@
-/* Lines on stderr, only when LIBCUDA_LOG_LEVEL or the control file asks: 1 errors, 2 warnings, 3 info, 4 debug. */
+/* Lines on stderr, only when LIBCUDA_LOG_LEVEL or the control file asks: 1 errors, 2 warnings, 3
+ * info, 4 debug. */
 #ifndef HAMI_LOG_H
 #define HAMI_LOG_H
 

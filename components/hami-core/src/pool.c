@@ -7,17 +7,16 @@
 
 #define SETTLE_AT_ONCE 64
 
-static uint64_t key_of(CUmemoryPool pool) {
-    return (uint64_t)(uintptr_t)pool;
-}
+static uint64_t key_of(CUmemoryPool pool) { return (uint64_t)(uintptr_t)pool; }
 
-static uint64_t bytes_to_units(uint64_t bytes) {
-    return bytes / HAMI_UNIT;
-}
+static uint64_t bytes_to_units(uint64_t bytes) { return bytes / HAMI_UNIT; }
 
 void pool_remember(struct process *process, CUmemoryPool pool, int device) {
-    struct table_entry entry = {
-        .key = key_of(pool), .refs = 1, .tag = TABLE_POOL, .device = (uint8_t)device, .kind = HAMI_KIND_POOL};
+    struct table_entry entry = {.key = key_of(pool),
+                                .refs = 1,
+                                .tag = TABLE_POOL,
+                                .device = (uint8_t)device,
+                                .kind = HAMI_KIND_POOL};
     if (device >= 0 && table_put(process->table, &entry)) {
         atomic_store(&process->has_pools, 1);
     }
@@ -32,11 +31,13 @@ bool pool_device(struct process *process, CUmemoryPool pool, int *device) {
     return true;
 }
 
-/* Under pool_lock: brings the charge to what the pool holds. False if it does not say, or passes the limit. */
+/* Under pool_lock: brings the charge to what the pool holds. False if it does not say, or passes
+ * the limit. */
 static bool settle(struct process *process, struct table_entry *entry, uint64_t limit) {
     uint64_t reserved = 0;
     CUmemoryPool pool = (CUmemoryPool)(uintptr_t)entry->key; /* NOLINT(performance-no-int-to-ptr) */
-    if (driver_pool_attribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved) != CUDA_SUCCESS) {
+    if (driver_pool_attribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved) !=
+        CUDA_SUCCESS) {
         return false;
     }
     int64_t change = (int64_t)bytes_to_units(reserved) - (int64_t)entry->units;
@@ -70,9 +71,7 @@ static bool collect(const struct table_entry *entry, void *argument) {
     return false;
 }
 
-void pool_settle(struct process *process, CUmemoryPool pool) {
-    settle_key(process, key_of(pool));
-}
+void pool_settle(struct process *process, CUmemoryPool pool) { settle_key(process, key_of(pool)); }
 
 void pool_settle_all(struct process *process) {
     struct collected pools = {.count = 0};
@@ -94,12 +93,15 @@ void pool_forget(struct process *process, CUmemoryPool pool) {
     lock_drop(&process->pool_lock);
 }
 
-/* What the pool must take from the card for a request: it first hands out what it holds and nobody uses. */
+/* What the pool must take from the card for a request: it first hands out what it holds and nobody
+ * uses. */
 static bool missing_bytes(const struct pool_request *request, uint64_t *missing) {
     uint64_t reserved = 0;
     uint64_t used = 0;
-    if (driver_pool_attribute(request->pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved) != CUDA_SUCCESS ||
-        driver_pool_attribute(request->pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) != CUDA_SUCCESS) {
+    if (driver_pool_attribute(request->pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved) !=
+            CUDA_SUCCESS ||
+        driver_pool_attribute(request->pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) !=
+            CUDA_SUCCESS) {
         return false;
     }
     uint64_t idle = reserved > used ? reserved - used : 0;
@@ -107,8 +109,8 @@ static bool missing_bytes(const struct pool_request *request, uint64_t *missing)
     return true;
 }
 
-/* Under pool_lock, with `missing` bytes reserved in the entry. A pool that grew past the limit gives the memory back:
-   what it still holds afterwards is charged in full. */
+/* Under pool_lock, with `missing` bytes reserved in the entry. A pool that grew past the limit
+   gives the memory back: what it still holds afterwards is charged in full. */
 static CUresult allocate_and_settle(struct process *process, const struct pool_request *request,
                                     struct table_entry *entry) {
     CUresult answer = request->allocate(request->argument);
@@ -123,13 +125,15 @@ static CUresult allocate_and_settle(struct process *process, const struct pool_r
     return answer;
 }
 
-CUresult pool_allocate(struct process *process, const struct pool_request *request, bool *accounted) {
+CUresult pool_allocate(struct process *process, const struct pool_request *request,
+                       bool *accounted) {
     struct table_entry entry;
     struct charge charge;
     uint64_t missing = 0;
     CUresult answer = CUDA_ERROR_OUT_OF_MEMORY;
-    pool_settle_all(process); /* other pools may have shrunk since */
-    lock_take(&process->pool_lock); /* held over the call: two threads must not count on the same idle memory */
+    pool_settle_all(process);       /* other pools may have shrunk since */
+    lock_take(&process->pool_lock); /* held over the call: two threads must not count on the same
+                                       idle memory */
     *accounted = missing_bytes(request, &missing);
     if (*accounted && !table_get(process->table, TABLE_POOL, key_of(request->pool), &entry)) {
         pool_remember(process, request->pool, request->device);

@@ -1,4 +1,5 @@
-/* Memory pools are charged for what they hold, not for what is allocated from them: cached memory is taken too. */
+/* Memory pools are charged for what they hold, not for what is allocated from them: cached memory
+ * is taken too. */
 #ifndef HAMI_POOL_H
 #define HAMI_POOL_H
 
@@ -13,8 +14,10 @@ struct pool_request {
     void *argument;
 };
 
-/* Reserve, allocate, settle. False in *accounted: this driver does not tell what the pool holds; nothing was done. */
-CUresult pool_allocate(struct process *process, const struct pool_request *request, bool *accounted);
+/* Reserve, allocate, settle. False in *accounted: this driver does not tell what the pool holds;
+ * nothing was done. */
+CUresult pool_allocate(struct process *process, const struct pool_request *request,
+                       bool *accounted);
 
 /* A pool and the device it takes its memory from. */
 void pool_remember(struct process *process, CUmemoryPool pool, int device);

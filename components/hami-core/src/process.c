@@ -26,7 +26,8 @@
 extern char **environ;
 
 /* In libc since 2.3.2; pthread_atfork itself is in libpthread before 2.34. */
-extern int __register_atfork(void (*before)(void), void (*parent)(void), void (*child)(void), void *dso);
+extern int __register_atfork(void (*before)(void), void (*parent)(void), void (*child)(void),
+                             void *dso);
 extern void *__dso_handle;
 
 static struct process *_Atomic the_process;
@@ -47,7 +48,8 @@ static struct process *process_pages(void) {
     if (process != NULL) {
         return process;
     }
-    void *pages = mmap(NULL, PROCESS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *pages =
+        mmap(NULL, PROCESS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED) {
         return NULL;
     }
@@ -73,7 +75,8 @@ static bool map_control(struct process *process) {
         return false;
     }
     void *pages = MAP_FAILED;
-    if (syscall(SYS_fstat, fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == HAMI_CONTROL_SIZE) {
+    if (syscall(SYS_fstat, fd, &status) == 0 && S_ISREG(status.st_mode) &&
+        status.st_size == HAMI_CONTROL_SIZE) {
         pages = mmap(NULL, HAMI_CONTROL_SIZE, PROT_READ, MAP_SHARED, fd, 0);
     } else {
         errno = EINVAL;
@@ -87,7 +90,9 @@ static bool map_control(struct process *process) {
 static void publish_limits(struct process *process) {
     for (unsigned i = 0; i < HAMI_MAX_DEVICES; i++) {
         uint64_t bytes = process->body.devices[i].memory_limit_bytes;
-        uint64_t units = process->source == LIMITS_BROKEN ? 0 : bytes == 0 ? LEDGER_NO_LIMIT : bytes / HAMI_UNIT;
+        uint64_t units = process->source == LIMITS_BROKEN ? 0
+                         : bytes == 0                     ? LEDGER_NO_LIMIT
+                                                          : bytes / HAMI_UNIT;
         atomic_store(&process->limit_units[i], units);
     }
     atomic_store(&process->strict_overhead, process->body.overhead_policy == HAMI_OVERHEAD_STRICT);
@@ -98,21 +103,24 @@ static void publish_limits(struct process *process) {
 /* HAMi's CUDA_DISABLE_CONTROL counts only where the operator allows it. */
 static bool loosened(const struct process *process) {
     const char *disable = getenv("CUDA_DISABLE_CONTROL");
-    return process->source == LIMITS_CONTROL && (process->body.flags & HAMI_CONTROL_ENV_MAY_LOOSEN) != 0 &&
-           disable != NULL && limits_parse_switch(disable);
+    return process->source == LIMITS_CONTROL &&
+           (process->body.flags & HAMI_CONTROL_ENV_MAY_LOOSEN) != 0 && disable != NULL &&
+           limits_parse_switch(disable);
 }
 
 static enum limits_source find_limits(struct process *process) {
     const char *malformed = NULL;
     if (map_control(process)) {
-        return limits_read_control(process->control, &process->body) ? LIMITS_CONTROL : LIMITS_BROKEN;
+        return limits_read_control(process->control, &process->body) ? LIMITS_CONTROL
+                                                                     : LIMITS_BROKEN;
     }
     if (errno != ENOENT) {
         return LIMITS_BROKEN;
     }
     bool named = limits_from_environment((const char *const *)environ, &process->body, &malformed);
     if (malformed != NULL) {
-        log_line(LOG_ERROR, "%s has a value that is no size: nothing is allowed where it applies", malformed);
+        log_line(LOG_ERROR, "%s has a value that is no size: nothing is allowed where it applies",
+                 malformed);
     }
     return named ? LIMITS_ENV : LIMITS_NONE;
 }
@@ -127,7 +135,9 @@ static void open_usage(struct process *process) {
     process->usage_fd = file.fd;
     process->usage = file.usage;
     if (!process->usage_shared) {
-        log_line(LOG_WARNING, "usage file %s cannot be used (%s): limits hold for each process alone", path, file.why);
+        log_line(LOG_WARNING,
+                 "usage file %s cannot be used (%s): limits hold for each process alone", path,
+                 file.why);
         process->usage = usage_file_private();
     }
 }
@@ -181,7 +191,8 @@ struct process *process_limits(void) {
     }
     if (process->source == LIMITS_CONTROL) {
         uint32_t epoch = __atomic_load_n(&process->control->epoch, __ATOMIC_RELAXED);
-        if (__builtin_expect(epoch != atomic_load_explicit(&process->generation, memory_order_relaxed), 0)) {
+        if (__builtin_expect(
+                epoch != atomic_load_explicit(&process->generation, memory_order_relaxed), 0)) {
             refresh_limits(process);
         }
     }
@@ -192,7 +203,8 @@ static void claim_slot(struct process *process) {
     struct usage_file file = {process->usage, NULL, process->usage_fd};
     int slot = process->usage_shared ? usage_file_claim(&file) : 0;
     if (slot < 0) {
-        log_line(LOG_ERROR, "all %u slots are taken: limits hold for this process alone", HAMI_MAX_SLOTS);
+        log_line(LOG_ERROR, "all %u slots are taken: limits hold for this process alone",
+                 HAMI_MAX_SLOTS);
         __atomic_fetch_add(&process->usage->private_starts, 1, __ATOMIC_RELAXED);
         process->usage_shared = false;
         process->usage = usage_file_private();
@@ -204,14 +216,16 @@ static void claim_slot(struct process *process) {
 struct process *process_account(bool *refuse) {
     struct process *process = process_limits();
     *refuse = false;
-    if (process == NULL || __builtin_expect(atomic_load_explicit(&process->slot_ready, memory_order_acquire), 1)) {
+    if (process == NULL ||
+        __builtin_expect(atomic_load_explicit(&process->slot_ready, memory_order_acquire), 1)) {
         return process;
     }
     lock_take(&process->setup_lock);
     if (!atomic_load(&process->slot_ready) && process->usage != NULL) {
         claim_slot(process);
         process->table = table_new();
-        atomic_store_explicit(&process->slot_ready, process->table != NULL && process->usage != NULL,
+        atomic_store_explicit(&process->slot_ready,
+                              process->table != NULL && process->usage != NULL,
                               memory_order_release);
     }
     lock_drop(&process->setup_lock);
@@ -246,14 +260,17 @@ int process_device(struct process *process, CUdevice ordinal) {
     for (int i = 0; i < names && index == DEVICE_UNGRANTED; i++) {
         index = process_device_by_uuid(process, uuid[i]);
     }
-    if (index == DEVICE_UNGRANTED && process->source == LIMITS_ENV && ordinal < (int)HAMI_MAX_DEVICES) {
+    if (index == DEVICE_UNGRANTED && process->source == LIMITS_ENV &&
+        ordinal < (int)HAMI_MAX_DEVICES) {
         index = ordinal; /* NVML is not there to say which of HAMi's indices this is */
     }
     if (index == DEVICE_UNGRANTED) {
-        log_line(LOG_ERROR, "device %d (%s) is not granted to this container", ordinal, names > 0 ? uuid[0] : "?");
+        log_line(LOG_ERROR, "device %d (%s) is not granted to this container", ordinal,
+                 names > 0 ? uuid[0] : "?");
     }
     if (names > 0) {
-        atomic_store_explicit(&process->index_of[ordinal], (int8_t)(index + 2), memory_order_relaxed);
+        atomic_store_explicit(&process->index_of[ordinal], (int8_t)(index + 2),
+                              memory_order_relaxed);
     }
     return index;
 }
@@ -263,7 +280,8 @@ uint64_t process_limit(struct process *process, int device) {
         return 0;
     }
     uint64_t limit = atomic_load_explicit(&process->limit_units[device], memory_order_relaxed);
-    if (limit == LEDGER_NO_LIMIT || !atomic_load_explicit(&process->strict_overhead, memory_order_relaxed)) {
+    if (limit == LEDGER_NO_LIMIT ||
+        !atomic_load_explicit(&process->strict_overhead, memory_order_relaxed)) {
         return limit;
     }
     uint64_t overhead = ledger_overhead(process->usage, (unsigned)device);

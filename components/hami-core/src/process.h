@@ -1,4 +1,5 @@
-/* This process's part in the container: its limits, its slot in the usage file, its table of allocations. */
+/* This process's part in the container: its limits, its slot in the usage file, its table of
+ * allocations. */
 #ifndef HAMI_PROCESS_H
 #define HAMI_PROCESS_H
 
@@ -18,7 +19,8 @@ enum limits_source {
     LIMITS_BROKEN,  /* a control file that cannot be read: nothing may be allocated */
 };
 
-/* All of it lies in pages that the kernel zeroes in a forked child, which so starts afresh and with every lock free. */
+/* All of it lies in pages that the kernel zeroes in a forked child, which so starts afresh and with
+ * every lock free. */
 struct process {
     _Atomic uint32_t limits_ready;
     _Atomic uint32_t slot_ready;
@@ -37,20 +39,24 @@ struct process {
     unsigned slot;
     struct table *table;
     _Atomic uint64_t reaped_at_s;
-    _Atomic uint32_t has_pools;                    /* some memory pool may hold memory for us */
-    _Atomic(CUcontext) primary[MAX_ORDINALS];      /* primary contexts that were retained, by CUDA ordinal */
+    _Atomic uint32_t has_pools; /* some memory pool may hold memory for us */
+    _Atomic(CUcontext)
+        primary[MAX_ORDINALS]; /* primary contexts that were retained, by CUDA ordinal */
     _Atomic int8_t index_of[MAX_ORDINALS]; /* device index + 2 by CUDA ordinal; 0: not yet known */
 };
 
 enum { DEVICE_UNGRANTED = -1 };
 
-/* The limits in force, read again when the host has changed them. NULL: this container is not limited. */
+/* The limits in force, read again when the host has changed them. NULL: this container is not
+ * limited. */
 struct process *process_limits(void);
 
-/* The same, with a slot and a table to account in. NULL: not limited, or no memory (then *refuse is set). */
+/* The same, with a slot and a table to account in. NULL: not limited, or no memory (then *refuse is
+ * set). */
 struct process *process_account(bool *refuse);
 
-/* The index of a device in control and usage file; DEVICE_UNGRANTED for one that is not in the grant. */
+/* The index of a device in control and usage file; DEVICE_UNGRANTED for one that is not in the
+ * grant. */
 int process_device(struct process *process, CUdevice ordinal);
 int process_device_by_uuid(struct process *process, const char *uuid);
 

@@ -45,9 +45,7 @@ static struct shard *shard_of(struct table *table, uint64_t hash) {
     return &table->shards[hash >> 58];
 }
 
-struct table *table_new(void) {
-    return pages_new(sizeof(struct table));
-}
+struct table *table_new(void) { return pages_new(sizeof(struct table)); }
 
 void table_free(struct table *table) {
     if (table == NULL) {
@@ -63,7 +61,8 @@ void table_free(struct table *table) {
 static uint64_t find_place(const struct shard *shard, uint8_t tag, uint64_t key) {
     uint64_t mask = shard->capacity - 1;
     uint64_t at = hash_of(tag, key) & mask;
-    while (shard->places[at].tag != 0 && (shard->places[at].tag != tag || shard->places[at].key != key)) {
+    while (shard->places[at].tag != 0 &&
+           (shard->places[at].tag != tag || shard->places[at].key != key)) {
         at = (at + 1) & mask;
     }
     return at;
@@ -122,7 +121,8 @@ bool table_put(struct table *table, const struct table_entry *entry) {
     return room;
 }
 
-/* The entry under the shard's lock, which stays taken; NULL, and the lock dropped, if it is not there. */
+/* The entry under the shard's lock, which stays taken; NULL, and the lock dropped, if it is not
+ * there. */
 static struct table_entry *lock_entry(struct shard *shard, enum table_tag tag, uint64_t key) {
     lock_take(&shard->lock);
     if (shard->capacity != 0) {
@@ -158,7 +158,8 @@ bool table_take(struct table *table, enum table_tag tag, uint64_t key, struct ta
     return true;
 }
 
-bool table_refer(struct table *table, enum table_tag tag, uint64_t key, int change, struct table_entry *now) {
+bool table_refer(struct table *table, enum table_tag tag, uint64_t key, int change,
+                 struct table_entry *now) {
     struct shard *shard = shard_of(table, hash_of((uint8_t)tag, key));
     struct table_entry *place = lock_entry(shard, tag, key);
     if (place == NULL) {
@@ -173,7 +174,8 @@ bool table_refer(struct table *table, enum table_tag tag, uint64_t key, int chan
     return true;
 }
 
-static void sweep_shard(struct shard *shard, bool (*take_it)(const struct table_entry *, void *), void *argument) {
+static void sweep_shard(struct shard *shard, bool (*take_it)(const struct table_entry *, void *),
+                        void *argument) {
     uint64_t at = 0;
     while (at < shard->capacity) {
         if (shard->places[at].tag != 0 && take_it(&shard->places[at], argument)) {
@@ -184,7 +186,8 @@ static void sweep_shard(struct shard *shard, bool (*take_it)(const struct table_
     }
 }
 
-void table_sweep(struct table *table, bool (*take_it)(const struct table_entry *, void *), void *argument) {
+void table_sweep(struct table *table, bool (*take_it)(const struct table_entry *, void *),
+                 void *argument) {
     for (unsigned i = 0; i < SHARDS; i++) {
         lock_take(&table->shards[i].lock);
         sweep_shard(&table->shards[i], take_it, argument);

@@ -1,5 +1,6 @@
 /*
- * What this process has allocated: pointer or handle -> charge. Open addressing in 64 locked shards, O(1) at any size.
+ * What this process has allocated: pointer or handle -> charge. Open addressing in 64 locked
+ * shards, O(1) at any size.
  */
 #ifndef HAMI_TABLE_H
 #define HAMI_TABLE_H
@@ -37,11 +38,14 @@ bool table_put(struct table *table, const struct table_entry *entry);
 bool table_get(struct table *table, enum table_tag tag, uint64_t key, struct table_entry *found);
 bool table_take(struct table *table, enum table_tag tag, uint64_t key, struct table_entry *taken);
 
-/* Adds to an entry's references; the entry leaves the table when they reach zero. False if it is not there. `now` is
-   the entry as it is afterwards. */
-bool table_refer(struct table *table, enum table_tag tag, uint64_t key, int change, struct table_entry *now);
+/* Adds to an entry's references; the entry leaves the table when they reach zero. False if it is
+   not there. `now` is the entry as it is afterwards. */
+bool table_refer(struct table *table, enum table_tag tag, uint64_t key, int change,
+                 struct table_entry *now);
 
-/* Calls `take_it` on every entry; those it answers true for leave the table. It must not call the table. */
-void table_sweep(struct table *table, bool (*take_it)(const struct table_entry *, void *), void *argument);
+/* Calls `take_it` on every entry; those it answers true for leave the table. It must not call the
+ * table. */
+void table_sweep(struct table *table, bool (*take_it)(const struct table_entry *, void *),
+                 void *argument);
 
 #endif

@@ -23,9 +23,7 @@
 #define SHARED(field) ((_Atomic __typeof__(field) *)&(field))
 
 /* fstat as a system call: its symbol in a new glibc does not exist in an old one. */
-static bool stat_of(int fd, struct stat *status) {
-    return syscall(SYS_fstat, fd, status) == 0;
-}
+static bool stat_of(int fd, struct stat *status) { return syscall(SYS_fstat, fd, status) == 0; }
 
 static const char *map_usage(int fd, struct hami_usage **usage) {
     struct stat status;
@@ -45,13 +43,15 @@ static const char *map_usage(int fd, struct hami_usage **usage) {
         munmap(pages, HAMI_USAGE_SIZE);
         return "of another layout";
     }
-    /* A mapping holds the open file, and so our lock: a child must not keep it after we are dead. */
+    /* A mapping holds the open file, and so our lock: a child must not keep it after we are dead.
+     */
     madvise(pages, HAMI_USAGE_SIZE, MADV_DONTFORK);
     *usage = pages;
     return NULL;
 }
 
-/* Our descriptor and its file, so that a child closes what is still ours and nothing that took its number. */
+/* Our descriptor and its file, so that a child closes what is still ours and nothing that took its
+ * number. */
 static struct {
     int fd;
     dev_t device;
@@ -69,7 +69,8 @@ static void hold(int fd) {
 
 void usage_file_after_fork(void) {
     struct stat status;
-    if (held.fd >= 0 && stat_of(held.fd, &status) && status.st_dev == held.device && status.st_ino == held.inode) {
+    if (held.fd >= 0 && stat_of(held.fd, &status) && status.st_dev == held.device &&
+        status.st_ino == held.inode) {
         close(held.fd);
     }
     held.fd = -1;
@@ -94,13 +95,14 @@ struct usage_file usage_file_open(const char *path) {
 }
 
 struct hami_usage *usage_file_private(void) {
-    void *pages = mmap(NULL, HAMI_USAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *pages =
+        mmap(NULL, HAMI_USAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return pages == MAP_FAILED ? NULL : pages;
 }
 
 /*
- * State and start time (field 22) of a process. The name in between may hold anything, so what follows its last ')' is
- * read. Zero if there is no such process.
+ * State and start time (field 22) of a process. The name in between may hold anything, so what
+ * follows its last ')' is read. Zero if there is no such process.
  */
 static uint64_t start_time_of(int pid, char *state) {
     char path[32];
@@ -142,7 +144,8 @@ static bool lock_slot(int fd, unsigned slot, short type) {
     lock.l_whence = SEEK_SET;
     lock.l_start = HAMI_LOCK_BASE + (off_t)slot;
     lock.l_len = 1;
-    return syscall(SYS_fcntl, fd, F_OFD_SETLK, &lock) == 0; /* fcntl is fcntl64 in new headers, absent before 2.28 */
+    return syscall(SYS_fcntl, fd, F_OFD_SETLK, &lock) ==
+           0; /* fcntl is fcntl64 in new headers, absent before 2.28 */
 }
 
 /* With the slot's lock in hand. False if its process lives: then the slot stays as it is. */

@@ -1,4 +1,5 @@
-/* The usage file: mapped, and its slots claimed and cleared under record locks that the kernel drops with a process. */
+/* The usage file: mapped, and its slots claimed and cleared under record locks that the kernel
+ * drops with a process. */
 #ifndef HAMI_USAGE_FILE_H
 #define HAMI_USAGE_FILE_H
 
@@ -23,7 +24,8 @@ int usage_file_claim(struct usage_file *file);
 /* Clears the slots of the dead, except `own`. The caller lets no other thread in. */
 bool usage_file_reap(const struct usage_file *file, unsigned own);
 
-/* In a forked child: give up the parent's descriptor, with which we would keep the parent's slot alive. */
+/* In a forked child: give up the parent's descriptor, with which we would keep the parent's slot
+ * alive. */
 void usage_file_after_fork(void);
 
 #endif

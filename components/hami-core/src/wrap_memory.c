@@ -37,9 +37,10 @@ static size_t product(size_t a, size_t b) {
     return __builtin_mul_overflow(a, b, &result) ? SIZE_MAX : result;
 }
 
-/* The driver chooses the pitch: a request that leaves no room even without padding is refused, then what it chose is
-   charged; if that passes the limit the memory is given back. */
-static CUresult keep_pitched(struct charge *charge, CUresult answer, CUdeviceptr pointer, size_t bytes) {
+/* The driver chooses the pitch: a request that leaves no room even without padding is refused, then
+   what it chose is charged; if that passes the limit the memory is given back. */
+static CUresult keep_pitched(struct charge *charge, CUresult answer, CUdeviceptr pointer,
+                             size_t bytes) {
     if (answer == CUDA_SUCCESS && charge->process != NULL) {
         account_adjust(charge, bytes);
         if (ledger_used(charge->process->usage, charge->device) >
@@ -51,7 +52,8 @@ static CUresult keep_pitched(struct charge *charge, CUresult answer, CUdeviceptr
     return account_keep(charge, answer, TABLE_POINTER, pointer);
 }
 
-CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height, unsigned int element) {
+CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height,
+                            unsigned int element) {
     struct charge charge;
     if (!account_reserve_here(HAMI_KIND_BUFFER, product(width, height), &charge)) {
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -61,8 +63,8 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, s
     return keep_pitched(&charge, answer, done ? *pointer : 0, done ? product(*pitch, height) : 0);
 }
 
-CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width, unsigned int height,
-                         unsigned int element) {
+CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width,
+                         unsigned int height, unsigned int element) {
     struct charge charge;
     if (!account_reserve_here(HAMI_KIND_BUFFER, product(width, height), &charge)) {
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -72,25 +74,19 @@ CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned 
     return keep_pitched(&charge, answer, done ? *pointer : 0, done ? product(*pitch, height) : 0);
 }
 
-static CUresult free_v2(void *argument) {
-    return REAL(cuMemFree_v2)(*(CUdeviceptr *)argument);
-}
+static CUresult free_v2(void *argument) { return REAL(cuMemFree_v2)(*(CUdeviceptr *)argument); }
 
 CUresult cuMemFree_v2(CUdeviceptr pointer) {
     return account_free(TABLE_POINTER, pointer, free_v2, &pointer);
 }
 
-static CUresult free_v1(void *argument) {
-    return REAL(cuMemFree)(*(CUdeviceptr_v1 *)argument);
-}
+static CUresult free_v1(void *argument) { return REAL(cuMemFree)(*(CUdeviceptr_v1 *)argument); }
 
 CUresult cuMemFree(CUdeviceptr_v1 pointer) {
     return account_free(TABLE_POINTER, pointer, free_v1, &pointer);
 }
 
-static uint64_t handle_key(const void *handle) {
-    return (uint64_t)(uintptr_t)handle;
-}
+static uint64_t handle_key(const void *handle) { return (uint64_t)(uintptr_t)handle; }
 
 CUresult cuArrayCreate_v2(CUarray *array, const CUDA_ARRAY_DESCRIPTOR *descriptor) {
     struct charge charge;
@@ -98,7 +94,8 @@ CUresult cuArrayCreate_v2(CUarray *array, const CUDA_ARRAY_DESCRIPTOR *descripto
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     CUresult answer = REAL(cuArrayCreate_v2)(array, descriptor);
-    return account_keep(&charge, answer, TABLE_ARRAY, answer == CUDA_SUCCESS ? handle_key(*array) : 0);
+    return account_keep(&charge, answer, TABLE_ARRAY,
+                        answer == CUDA_SUCCESS ? handle_key(*array) : 0);
 }
 
 CUresult cuArrayCreate(CUarray *array, const CUDA_ARRAY_DESCRIPTOR_v1 *descriptor) {
@@ -107,7 +104,8 @@ CUresult cuArrayCreate(CUarray *array, const CUDA_ARRAY_DESCRIPTOR_v1 *descripto
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     CUresult answer = REAL(cuArrayCreate)(array, descriptor);
-    return account_keep(&charge, answer, TABLE_ARRAY, answer == CUDA_SUCCESS ? handle_key(*array) : 0);
+    return account_keep(&charge, answer, TABLE_ARRAY,
+                        answer == CUDA_SUCCESS ? handle_key(*array) : 0);
 }
 
 CUresult cuArray3DCreate_v2(CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor) {
@@ -116,7 +114,8 @@ CUresult cuArray3DCreate_v2(CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR *descr
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     CUresult answer = REAL(cuArray3DCreate_v2)(array, descriptor);
-    return account_keep(&charge, answer, TABLE_ARRAY, answer == CUDA_SUCCESS ? handle_key(*array) : 0);
+    return account_keep(&charge, answer, TABLE_ARRAY,
+                        answer == CUDA_SUCCESS ? handle_key(*array) : 0);
 }
 
 CUresult cuArray3DCreate(CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR_v1 *descriptor) {
@@ -125,7 +124,8 @@ CUresult cuArray3DCreate(CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR_v1 *descr
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     CUresult answer = REAL(cuArray3DCreate)(array, descriptor);
-    return account_keep(&charge, answer, TABLE_ARRAY, answer == CUDA_SUCCESS ? handle_key(*array) : 0);
+    return account_keep(&charge, answer, TABLE_ARRAY,
+                        answer == CUDA_SUCCESS ? handle_key(*array) : 0);
 }
 
 CUresult cuMipmappedArrayCreate(CUmipmappedArray *array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor,
@@ -135,12 +135,11 @@ CUresult cuMipmappedArrayCreate(CUmipmappedArray *array, const CUDA_ARRAY3D_DESC
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     CUresult answer = REAL(cuMipmappedArrayCreate)(array, descriptor, levels);
-    return account_keep(&charge, answer, TABLE_ARRAY, answer == CUDA_SUCCESS ? handle_key(*array) : 0);
+    return account_keep(&charge, answer, TABLE_ARRAY,
+                        answer == CUDA_SUCCESS ? handle_key(*array) : 0);
 }
 
-static CUresult destroy_array(void *argument) {
-    return REAL(cuArrayDestroy)(*(CUarray *)argument);
-}
+static CUresult destroy_array(void *argument) { return REAL(cuArrayDestroy)(*(CUarray *)argument); }
 
 CUresult cuArrayDestroy(CUarray array) {
     return account_free(TABLE_ARRAY, handle_key(array), destroy_array, &array);

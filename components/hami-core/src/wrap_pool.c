@@ -1,4 +1,5 @@
-/* Stream-ordered allocation. The driver works at the pool's level, so the pool is what is charged. */
+/* Stream-ordered allocation. The driver works at the pool's level, so the pool is what is charged.
+ */
 #include "account.h"
 #include "dispatch.h"
 #include "driver.h"
@@ -35,7 +36,8 @@ static CUresult allocate_alone(struct process *process, int device, struct async
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     CUresult answer = call_driver(async);
-    return account_keep(&charge, answer, TABLE_POINTER, answer == CUDA_SUCCESS ? *async->pointer : 0);
+    return account_keep(&charge, answer, TABLE_POINTER,
+                        answer == CUDA_SUCCESS ? *async->pointer : 0);
 }
 
 static CUresult allocate(struct async *async) {
@@ -56,29 +58,42 @@ static CUresult allocate(struct async *async) {
     }
     pool_device(process, pool, &device);
     struct pool_request request = {pool, device, async->bytes, call_driver, undo, async};
-    CUresult answer = device < 0 ? CUDA_ERROR_OUT_OF_MEMORY : pool_allocate(process, &request, &accounted);
+    CUresult answer =
+        device < 0 ? CUDA_ERROR_OUT_OF_MEMORY : pool_allocate(process, &request, &accounted);
     return accounted || device < 0 ? answer : allocate_alone(process, device, async);
 }
 
 CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
-    struct async async = {pointer, bytes, NULL, stream, REAL(cuMemAllocAsync), NULL, REAL(cuMemFreeAsync)};
+    struct async async = {
+        pointer, bytes, NULL, stream, REAL(cuMemAllocAsync), NULL, REAL(cuMemFreeAsync)};
     return allocate(&async);
 }
 
 CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
-    struct async async = {pointer, bytes, NULL, stream, REAL(cuMemAllocAsync_ptsz), NULL, REAL(cuMemFreeAsync_ptsz)};
+    struct async async = {
+        pointer, bytes, NULL, stream, REAL(cuMemAllocAsync_ptsz), NULL, REAL(cuMemFreeAsync_ptsz)};
     return allocate(&async);
 }
 
-CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
-    struct async async = {pointer, bytes, pool, stream, NULL, REAL(cuMemAllocFromPoolAsync), REAL(cuMemFreeAsync)};
-    return pool != NULL ? allocate(&async) : REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream);
+CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool,
+                                 CUstream stream) {
+    struct async async = {
+        pointer, bytes, pool, stream, NULL, REAL(cuMemAllocFromPoolAsync), REAL(cuMemFreeAsync)};
+    return pool != NULL ? allocate(&async)
+                        : REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream);
 }
 
-CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
-    struct async async = {pointer, bytes, pool, stream, NULL, REAL(cuMemAllocFromPoolAsync_ptsz),
+CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool,
+                                      CUstream stream) {
+    struct async async = {pointer,
+                          bytes,
+                          pool,
+                          stream,
+                          NULL,
+                          REAL(cuMemAllocFromPoolAsync_ptsz),
                           REAL(cuMemFreeAsync_ptsz)};
-    return pool != NULL ? allocate(&async) : REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream);
+    return pool != NULL ? allocate(&async)
+                        : REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream);
 }
 
 struct async_free {
@@ -92,7 +107,8 @@ static CUresult call_free(void *argument) {
     return async->release(async->pointer, async->stream);
 }
 
-/* Memory of a pool is not in the table: it goes back to its pool, which is settled when it gives it back. */
+/* Memory of a pool is not in the table: it goes back to its pool, which is settled when it gives it
+ * back. */
 CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) {
     struct async_free async = {pointer, stream, REAL(cuMemFreeAsync)};
     return account_free(TABLE_POINTER, pointer, call_free, &async);
@@ -107,7 +123,8 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemAllocationProp *properti
     bool refuse = false;
     struct process *process = process_account(&refuse);
     CUresult answer = REAL(cuMemPoolCreate)(pool, properties);
-    if (answer == CUDA_SUCCESS && process != NULL && properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE) {
+    if (answer == CUDA_SUCCESS && process != NULL &&
+        properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE) {
         pool_remember(process, *pool, process_device(process, properties->location.id));
     }
     return answer;
@@ -146,17 +163,13 @@ static CUresult settled(CUresult answer) {
     return answer;
 }
 
-CUresult cuStreamSynchronize(CUstream stream) {
-    return settled(REAL(cuStreamSynchronize)(stream));
-}
+CUresult cuStreamSynchronize(CUstream stream) { return settled(REAL(cuStreamSynchronize)(stream)); }
 
 CUresult cuStreamSynchronize_ptsz(CUstream stream) {
     return settled(REAL(cuStreamSynchronize_ptsz)(stream));
 }
 
-CUresult cuCtxSynchronize(void) {
-    return settled(REAL(cuCtxSynchronize)());
-}
+CUresult cuCtxSynchronize(void) { return settled(REAL(cuCtxSynchronize)()); }
 
 CUresult cuCtxSynchronize_v2(CUcontext context) {
     return settled(REAL(cuCtxSynchronize_v2)(context));

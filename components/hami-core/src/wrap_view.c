@@ -1,4 +1,5 @@
-/* What programs are told: memory figures of the slice, the same from CUDA and NVML, and wrappers instead of symbols. */
+/* What programs are told: memory figures of the slice, the same from CUDA and NVML, and wrappers
+ * instead of symbols. */
 #include "account.h"
 #include "dispatch.h"
 #include "ledger.h"
@@ -8,9 +9,7 @@ struct view {
     uint64_t total, free, used; /* bytes */
 };
 
-static uint64_t smaller(uint64_t a, uint64_t b) {
-    return a < b ? a : b;
-}
+static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 /* The slice's figures in place of the card's; a device without a memory limit keeps the card's. */
 static void show_slice(struct process *process, int device, struct view *view) {
@@ -19,7 +18,8 @@ static void show_slice(struct process *process, int device, struct view *view) {
         return;
     }
     process_reap_now_and_then(process);
-    uint64_t used = device < 0 || process->usage == NULL ? 0 : ledger_used(process->usage, (unsigned)device);
+    uint64_t used =
+        device < 0 || process->usage == NULL ? 0 : ledger_used(process->usage, (unsigned)device);
     if (device >= 0 && process->usage != NULL && atomic_load(&process->strict_overhead) != 0) {
         used += ledger_overhead(process->usage, (unsigned)device);
     }
@@ -141,7 +141,8 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *me
         memory->total = view.total;
         memory->free = view.free;
         memory->used = view.used;
-        memory->reserved = limited ? 0 : memory->reserved; /* the driver's own share lies outside the slice */
+        memory->reserved =
+            limited ? 0 : memory->reserved; /* the driver's own share lies outside the slice */
     }
     return answer;
 }
@@ -154,7 +155,8 @@ CUresult cuGetProcAddress(const char *symbol, void **function, int version, uint
     return answer;
 }
 
-CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, void *status) {
+CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags,
+                             void *status) {
     CUresult answer = REAL(cuGetProcAddress_v2)(symbol, function, version, flags, status);
     if (answer == CUDA_SUCCESS && function != NULL && *function != NULL) {
         *function = dispatch_map(symbol, *function, version, flags);

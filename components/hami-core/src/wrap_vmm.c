@@ -1,6 +1,6 @@
 /*
- * Virtual memory management: physical memory behind a handle. It lives until the last handle is released and the last
- * mapping is gone, so the charge does too.
+ * Virtual memory management: physical memory behind a handle. It lives until the last handle is
+ * released and the last mapping is gone, so the charge does too.
  */
 #include "account.h"
 #include "dispatch.h"
@@ -13,7 +13,8 @@ static void drop_reference(struct process *process, CUmemGenericAllocationHandle
 }
 
 /* Memory of the host, and properties that the driver will refuse, cost nothing. */
-static bool reserve_for(const CUmemAllocationProp *properties, size_t bytes, struct charge *charge) {
+static bool reserve_for(const CUmemAllocationProp *properties, size_t bytes,
+                        struct charge *charge) {
     bool refuse = false;
     struct process *process = process_account(&refuse);
     *charge = (struct charge){NULL, 0, HAMI_KIND_VMM, 0};
@@ -23,11 +24,12 @@ static bool reserve_for(const CUmemAllocationProp *properties, size_t bytes, str
     if (properties == NULL || properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE) {
         return true;
     }
-    return account_reserve(process, process_device(process, properties->location.id), HAMI_KIND_VMM, bytes, charge);
+    return account_reserve(process, process_device(process, properties->location.id), HAMI_KIND_VMM,
+                           bytes, charge);
 }
 
-CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *properties,
-                     unsigned long long flags) {
+CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
+                     const CUmemAllocationProp *properties, unsigned long long flags) {
     struct charge charge;
     if (!reserve_for(properties, bytes, &charge)) {
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -57,14 +59,16 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void 
     return answer;
 }
 
-CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
-                  unsigned long long flags) {
+CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
+                  CUmemGenericAllocationHandle handle, unsigned long long flags) {
     bool refuse = false;
     struct table_entry entry;
     struct process *process = process_account(&refuse);
     CUresult answer = REAL(cuMemMap)(address, bytes, offset, handle, flags);
-    if (answer == CUDA_SUCCESS && process != NULL && table_refer(process->table, TABLE_VMM, handle, 1, &entry)) {
-        struct table_entry mapping = {.key = address, .units = bytes, .owner = handle, .refs = 1, .tag = TABLE_MAPPING};
+    if (answer == CUDA_SUCCESS && process != NULL &&
+        table_refer(process->table, TABLE_VMM, handle, 1, &entry)) {
+        struct table_entry mapping = {
+            .key = address, .units = bytes, .owner = handle, .refs = 1, .tag = TABLE_MAPPING};
         table_put(process->table, &mapping);
     }
     return answer;

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from hamikit.region import Control, ControlDevice, Usage, create_usage, read_usage, write_control
 
 HERE = Path(__file__).parent
@@ -162,6 +163,7 @@ def built(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def fake(tmp_path_factory) -> Fake:
+    """The fake driver of e2e."""
     return Fake(build(FAKE, tmp_path_factory.mktemp("fakegpu")))
 
 

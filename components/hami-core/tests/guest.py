@@ -1,6 +1,7 @@
-"""A tenant's program for the tests: runs CUDA driver calls that it is told on stdin, with libvgpu.so preloaded.
+"""A tenant's program for the tests: makes the CUDA driver calls that it is told on stdin.
 
-Symbols come through dlsym (ctypes), so every call meets the wrapper that a real program would get.
+Symbols come through dlsym (ctypes), so with libvgpu.so preloaded every call meets the wrapper that
+a real program would get.
 """
 
 import ctypes
@@ -204,7 +205,7 @@ class Guest:
         return [[one.total, one.free, one.used], [two.total, two.free, two.used]]
 
     def race(self, threads: int, size: int, rounds: int):
-        """Allocates and frees from several threads at once; the number of grants and other errors."""
+        """Allocates and frees from several threads; counts grants, refusals and other errors."""
         counts = {0: 0, 2: 0}
         others: list[int] = []
         lock = threading.Lock()
@@ -245,7 +246,7 @@ class Guest:
         return answer
 
     def fork_idle(self) -> int:
-        """Leaves a child behind that never touches CUDA, as a data loader does, until stdin ends."""
+        """Leaves a child behind that never touches CUDA, as a data loader does."""
         child = os.fork()
         if child == 0:
             signal.pause()
@@ -300,12 +301,19 @@ def target_of(fd: str) -> str | None:
         return None
 
 
+def say(answer: Any) -> None:
+    """One line of JSON to who asked."""
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
+    """Answers one command a line until stdin ends."""
     guest = Guest()
-    print(json.dumps("ready"), flush=True)
+    say("ready")
     for line in sys.stdin:
         name, *arguments = json.loads(line)
-        print(json.dumps(getattr(guest, name)(*arguments)), flush=True)
+        say(getattr(guest, name)(*arguments))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 /*
- * The ledger against a model: slots charge and release at random, are killed at every step of the algorithm (a jump out
- * of it stands in for the kill) while others go on, are cleared by others that may be killed in turn.
+ * The ledger against a model: slots charge and release at random, are killed at every step of the
+ * algorithm (a jump out of it stands in for the kill) while others go on, are cleared by others
+ * that may be killed in turn.
  */
 #include "check.h"
 
@@ -37,7 +38,8 @@ static uint64_t sum_of_shares(unsigned device) {
 
 /* True if the slot was killed in the middle. */
 static bool change(unsigned slot, unsigned *random) {
-    struct ledger_change one = {next_random(random) % DEVICES, (enum hami_kind)(next_random(random) % 6),
+    struct ledger_change one = {next_random(random) % DEVICES,
+                                (enum hami_kind)(next_random(random) % 6),
                                 (int64_t)(next_random(random) % 300), LIMIT};
     uint64_t share = usage.slots[slot].share_units[one.device][one.kind];
     if (next_random(random) % 2 != 0 && share != 0) {
@@ -115,7 +117,9 @@ static void exact_at_the_limit(void) {
     CHECK(!ledger_apply(&usage, 1, &one));
     one.units = 0;
     CHECK(ledger_apply(&usage, 1, &one));
-    one.limit_units = LIMIT - 1; /* a limit lowered below what is used refuses even nothing, and takes nothing away */
+    one.limit_units =
+        LIMIT -
+        1; /* a limit lowered below what is used refuses even nothing, and takes nothing away */
     CHECK(!ledger_apply(&usage, 1, &one));
     CHECK(ledger_used(&usage, 0) == LIMIT);
     CHECK(usage.devices[0].peak == LIMIT);

@@ -1,6 +1,7 @@
 /*
- * The ledger under real kills: processes charge and release in one shared region as fast as they can, all are killed
- * at a random instant, their slots are cleared, and every device must be at zero again. No charge ever passes the limit.
+ * The ledger under real kills: processes charge and release in one shared region as fast as they
+ * can, all are killed at a random instant, their slots are cleared, and every device must be at
+ * zero again. No charge ever passes the limit.
  */
 #include "../src/ledger.h"
 #include "check.h"
@@ -27,8 +28,8 @@ static void live(struct shared *shared, unsigned slot, unsigned seed) {
     unsigned random = seed | 1;
     atomic_fetch_add(&shared->running, 1);
     for (;;) {
-        struct ledger_change one = {next_random(&random) % 2, HAMI_KIND_BUFFER, (int64_t)(next_random(&random) % 400),
-                                    LIMIT};
+        struct ledger_change one = {next_random(&random) % 2, HAMI_KIND_BUFFER,
+                                    (int64_t)(next_random(&random) % 400), LIMIT};
         uint64_t share = shared->usage.slots[slot].share_units[one.device][one.kind];
         if (share != 0) {
             one.units = -(int64_t)share;
@@ -77,7 +78,8 @@ static void one_round(struct shared *shared, unsigned *random) {
 
 int main(int argc, char **argv) {
     unsigned random = seed_from(argc, argv);
-    struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct shared *shared =
+        mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
     for (unsigned i = 0; i < ROUNDS; i++) {
         one_round(shared, &random);

@@ -1,4 +1,5 @@
-/* Reading limits: HAMi's variables with their documented policy for nonsense, and the control file. */
+/* Reading limits: HAMi's variables with their documented policy for nonsense, and the control file.
+ */
 #include "../src/array_size.h"
 #include "../src/limit.h"
 #include "check.h"
@@ -11,21 +12,33 @@ static void sizes(void) {
         bool good;
         uint64_t bytes;
     } cases[] = {
-        {"3000m", true, UINT64_C(3000) << 20},  {"3000M", true, UINT64_C(3000) << 20},
-        {"1g", true, UINT64_C(1) << 30},        {"1GB", true, UINT64_C(1) << 30},
-        {"1Gi", true, UINT64_C(1) << 30},       {"512MiB", true, UINT64_C(512) << 20},
-        {"1024", true, 1024},                   {"0", true, 0},
-        {"010", true, 10},                      {"0x10", true, 16},
-        {"9223372036854775807", true, INT64_MAX}, {"9223372036854775808", false, 0},
-        {"18446744073709551616", false, 0},     {"9999999999g", false, 0},
-        {"", false, 0},                         {"-1", false, 0},
-        {"m", false, 0},                        {"1x", false, 0},
-        {"1mm", false, 0},                      {"1 m", false, 0},
-        {"0x", false, 0},                       {"1.5g", false, 0},
+        {"3000m", true, UINT64_C(3000) << 20},
+        {"3000M", true, UINT64_C(3000) << 20},
+        {"1g", true, UINT64_C(1) << 30},
+        {"1GB", true, UINT64_C(1) << 30},
+        {"1Gi", true, UINT64_C(1) << 30},
+        {"512MiB", true, UINT64_C(512) << 20},
+        {"1024", true, 1024},
+        {"0", true, 0},
+        {"010", true, 10},
+        {"0x10", true, 16},
+        {"9223372036854775807", true, INT64_MAX},
+        {"9223372036854775808", false, 0},
+        {"18446744073709551616", false, 0},
+        {"9999999999g", false, 0},
+        {"", false, 0},
+        {"-1", false, 0},
+        {"m", false, 0},
+        {"1x", false, 0},
+        {"1mm", false, 0},
+        {"1 m", false, 0},
+        {"0x", false, 0},
+        {"1.5g", false, 0},
     };
     for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         uint64_t bytes = 0;
-        if (limits_parse_size(cases[i].text, &bytes) != cases[i].good || (cases[i].good && bytes != cases[i].bytes)) {
+        if (limits_parse_size(cases[i].text, &bytes) != cases[i].good ||
+            (cases[i].good && bytes != cases[i].bytes)) {
             fprintf(stderr, "%s reads as %llu\n", cases[i].text, (unsigned long long)bytes);
             exit(1);
         }
@@ -41,8 +54,10 @@ static void switches(void) {
 static void environment(void) {
     struct hami_control_body body;
     const char *malformed = NULL;
-    const char *none[] = {"PATH=/bin", "CUDA_DEVICE_MEMORY_LIMITS=1g", "CUDA_DEVICE_MEMORY_LIMIT_16=1g", NULL};
-    const char *some[] = {"CUDA_DEVICE_MEMORY_LIMIT_1=100m", "CUDA_DEVICE_MEMORY_LIMIT=1g", "CUDA_DEVICE_SM_LIMIT=30", NULL};
+    const char *none[] = {"PATH=/bin", "CUDA_DEVICE_MEMORY_LIMITS=1g",
+                          "CUDA_DEVICE_MEMORY_LIMIT_16=1g", NULL};
+    const char *some[] = {"CUDA_DEVICE_MEMORY_LIMIT_1=100m", "CUDA_DEVICE_MEMORY_LIMIT=1g",
+                          "CUDA_DEVICE_SM_LIMIT=30", NULL};
     const char *bad[] = {"CUDA_DEVICE_MEMORY_LIMIT_0=lots", "CUDA_DEVICE_SM_LIMIT=101", NULL};
     CHECK(!limits_from_environment(none, &body, &malformed));
     CHECK(!limits_from_environment(NULL, &body, &malformed));
@@ -71,13 +86,15 @@ static void control(const char *path) {
     fclose(file);
     CHECK(limits_read_control(&image, &body));
     printf("%u %s %llu %u %d\n", body.device_count, body.devices[0].uuid,
-           (unsigned long long)body.devices[0].memory_limit_bytes, body.devices[0].core_limit_percent, body.priority);
+           (unsigned long long)body.devices[0].memory_limit_bytes,
+           body.devices[0].core_limit_percent, body.priority);
     ((uint8_t *)&image.body[image.epoch & 1])[1000] ^= 1;
     CHECK(!limits_read_control(&image, &body));
 }
 
 static void arrays(void) {
-    CUDA_ARRAY3D_DESCRIPTOR one = {.width = 100, .height = 50, .depth = 0, .format = 0x20, .channels = 4};
+    CUDA_ARRAY3D_DESCRIPTOR one = {
+        .width = 100, .height = 50, .depth = 0, .format = 0x20, .channels = 4};
     CUDA_ARRAY3D_DESCRIPTOR huge = {SIZE_MAX, SIZE_MAX, SIZE_MAX, 0x20, 4, 0};
     CUDA_ARRAY_DESCRIPTOR flat = {64, 0, 0x01, 1};
     CHECK(array_bytes_3d(&one, 1) == 100 * 50 * 16);

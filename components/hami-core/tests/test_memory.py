@@ -1,19 +1,22 @@
-"""The memory limit is exact, over every allocator, thread, process and crash; the card's own ledger is the witness."""
+"""The memory limit is exact: allocators, threads, processes, crashes, by the card's own ledger."""
 
 import os
 import random
 import signal
+import struct
 
 import pytest
+
 from hamikit.region import Kind, OverheadPolicy
 
 MIB = 1 << 20
 OOM = 2
+SLOTS_AT, SLOT_SIZE, SHARES_AT = 8192, 1152, 128  # hami_region.h
 ROUNDS = 12
 
 
 def test_exactly_the_limit_can_be_allocated(container):
-    """1000 MiB are granted, one byte more is refused with CUDA_ERROR_OUT_OF_MEMORY, and the process lives on."""
+    """1000 MiB are granted, a byte more is CUDA_ERROR_OUT_OF_MEMORY, and the process lives on."""
     guest = container.ready()
     result, pointer = guest.ask("alloc", 1000 * MIB)
     assert result == 0
@@ -42,7 +45,7 @@ def test_impossible_sizes_are_refused_without_harm(container):
 
 
 def test_every_allocator_counts_and_gives_back(container):
-    """Linear, managed, pitched and array memory, each charged under its kind, each freed exactly."""
+    """Linear, managed, pitched and array memory, each charged under its kind and freed exactly."""
     guest = container.ready()
     linear = guest.ask("alloc", 10 * MIB)[1]
     managed = guest.ask("managed", 20 * MIB)[1]
@@ -50,7 +53,8 @@ def test_every_allocator_counts_and_gives_back(container):
     array = guest.ask("array", 1024, 1024)[1]
     mipmapped = guest.ask("mipmapped", 512, 512, 3)[1]
     (process,) = container.usage.processes
-    assert process.shares[0, Kind.BUFFER] == 10 * MIB + pitched[2] * 1000 + (-pitched[2] * 1000) % 512
+    padded = -(-pitched[2] * 1000 // 512) * 512
+    assert process.shares[0, Kind.BUFFER] == 10 * MIB + padded
     assert process.shares[0, Kind.MANAGED] == 20 * MIB
     assert process.shares[0, Kind.ARRAY] >= 4 * MIB
     assert container.used == sum(process.shares.values())
@@ -70,7 +74,7 @@ def test_a_pointer_that_is_not_ours_goes_to_the_driver(container):
 
 
 def test_a_pool_is_charged_for_what_it_holds(container):
-    """Memory that a pool keeps counts, also when nobody uses it; a synchronisation gives it back."""
+    """What a pool keeps counts, also when nobody uses it; a synchronisation gives it back."""
     guest = container.ready()
     result, pointer = guest.ask("alloc_async", 10 * MIB)
     assert result == 0
@@ -83,7 +87,7 @@ def test_a_pool_is_charged_for_what_it_holds(container):
 
 @pytest.mark.parametrize("suffix", ["", "_ptsz"])
 def test_pools_cannot_pass_the_limit(container, suffix):
-    """Stream-ordered allocation ends at the limit with the ordinary error, whatever chunks the pool takes."""
+    """Stream-ordered allocation ends at the limit, whatever chunks the pool takes."""
     guest = container.ready()
     granted = 0
     while (answer := guest.ask("alloc_async", 30 * MIB, suffix))[0] == 0:
@@ -103,7 +107,7 @@ def test_idle_pool_memory_is_used_before_new_is_charged(container):
 
 
 def test_a_pool_of_ones_own(container):
-    """cuMemAllocFromPoolAsync counts, and destroying the pool frees."""
+    """CuMemAllocFromPoolAsync counts, and destroying the pool frees."""
     guest = container.ready()
     pool = guest.ask("pool")[1]
     result, pointer = guest.ask("alloc_from", pool, 100 * MIB)
@@ -170,7 +174,7 @@ def test_processes_share_one_limit(container):
 
 
 def test_the_memory_of_a_killed_process_is_found_again(container):
-    """kill -9 at a random instant, over and over: a neighbour gets all the memory back, not a byte more or less."""
+    """Kill -9 at a random instant: a neighbour gets all the memory, not a byte more or less."""
     seed = random.randrange(2**32)
     dice = random.Random(seed)
     survivor = container.ready()
@@ -179,7 +183,8 @@ def test_the_memory_of_a_killed_process_is_found_again(container):
         for victim in victims:
             assert victim.process.stdin is not None
             for _ in range(dice.randrange(40)):
-                print('["alloc", %d]' % (dice.randrange(1, 20) * MIB), file=victim.process.stdin)
+                size = dice.randrange(1, 20) * MIB
+                print(f'["alloc", {size}]', file=victim.process.stdin)
             print('["race", 2, 1048576, 100000]', file=victim.process.stdin, flush=True)
         for victim in victims:
             if dice.random() < 0.5:
@@ -193,7 +198,7 @@ def test_the_memory_of_a_killed_process_is_found_again(container):
 
 
 def test_a_process_that_closed_all_its_descriptors_keeps_its_charge(container):
-    """A daemon closes what it did not open, and with it our descriptor; it is alive all the same."""
+    """A daemon closes what it did not open, our descriptor too; it is alive all the same."""
     daemon, neighbour = container.ready(), container.ready()
     assert daemon.ask("alloc", 800 * MIB)[0] == 0
     daemon.ask("close_descriptors")
@@ -214,7 +219,7 @@ def test_a_forked_child_is_a_process_of_its_own(container):
 
 
 def test_an_idle_child_does_not_keep_its_dead_parents_memory(container):
-    """A data loader outlives its parent: the descriptor that it inherited must not hold the parent's slot."""
+    """A data loader outlives its parent: what it inherited must not hold the parent's slot."""
     parent, neighbour = container.ready(), container.ready()
     assert parent.ask("alloc", 900 * MIB)[0] == 0
     child = parent.ask("fork_idle")
@@ -273,6 +278,15 @@ def test_a_limit_above_the_card_shows_the_card(containers):
 
 
 def test_strict_overhead_takes_contexts_off_the_limit(containers):
-    """Under the strict policy what is noted as overhead leaves less to allocate; report-only does not."""
-    container = containers(1000, overhead_policy=OverheadPolicy.STRICT)
-    assert container.ready().ask("alloc", 1000 * MIB)[0] == 0
+    """What a process notes as overhead leaves less to allocate under the strict policy only."""
+    for policy, room in ((OverheadPolicy.STRICT, 700), (OverheadPolicy.REPORT, 1000)):
+        container = containers(1000, overhead_policy=policy)
+        guest = container.ready()
+        assert guest.ask("alloc", 0)[0] != OOM  # takes a slot
+        (process,) = container.usage.processes
+        with (container.folder / "usage").open("r+b") as file:
+            file.seek(SLOTS_AT + process.slot * SLOT_SIZE + SHARES_AT + 8 * Kind.CONTEXT)
+            file.write(struct.pack("<Q", 300 * MIB // 512))
+        assert guest.ask("info") == [0, room * MIB, 1000 * MIB]
+        assert guest.ask("alloc", room * MIB + 1)[0] == OOM
+        assert guest.ask("alloc", room * MIB)[0] == 0

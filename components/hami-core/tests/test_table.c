@@ -1,4 +1,5 @@
-/* The allocation table against a plain array, over growth, removal and references; and from several threads. */
+/* The allocation table against a plain array, over growth, removal and references; and from several
+ * threads. */
 #include "../src/table.h"
 #include "check.h"
 
@@ -19,7 +20,8 @@ static void against_a_model(unsigned seed) {
     CHECK(table != NULL);
     for (unsigned i = 0; i < 400000; i++) {
         unsigned key = next_random(&random) % KEYS;
-        struct table_entry entry = {.key = key_of(key), .units = i + 1, .refs = 1, .tag = TABLE_POINTER};
+        struct table_entry entry = {
+            .key = key_of(key), .units = i + 1, .refs = 1, .tag = TABLE_POINTER};
         struct table_entry found;
         switch (next_random(&random) % 3) {
         case 0:
@@ -85,11 +87,13 @@ static void *churn(void *argument) {
     struct table_entry found;
     for (unsigned round = 0; round < 20; round++) {
         for (unsigned i = 0; i < 1000; i++) {
-            struct table_entry entry = {.key = key_of(worker->first + i), .units = i, .refs = 1, .tag = TABLE_POINTER};
+            struct table_entry entry = {
+                .key = key_of(worker->first + i), .units = i, .refs = 1, .tag = TABLE_POINTER};
             CHECK(table_put(worker->table, &entry));
         }
         for (unsigned i = 0; i < 1000; i++) {
-            CHECK(table_take(worker->table, TABLE_POINTER, key_of(worker->first + i), &found) && found.units == i);
+            CHECK(table_take(worker->table, TABLE_POINTER, key_of(worker->first + i), &found) &&
+                  found.units == i);
         }
     }
     return NULL;

@@ -1,4 +1,5 @@
-"""Generates the hook table from src/hooks.def: one C header with declarations and one C file with the sorted table."""
+# ruff: noqa: INP001 - a program of the build, no package
+"""Generates the hook table from src/hooks.def: a C header, and a C file with the table."""
 
 import re
 import sys
@@ -40,20 +41,31 @@ def parse(text: str) -> Iterator[Hook]:
 
 def header(hooks: list[Hook]) -> str:
     """Declarations of every wrapper, the type of every real function and an identifier for each."""
-    lines = ["/* Generated from hooks.def. */", "#ifndef HAMI_HOOKS_GEN_H", "#define HAMI_HOOKS_GEN_H"]
+    lines = [
+        "/* Generated from hooks.def. */",
+        "#ifndef HAMI_HOOKS_GEN_H",
+        "#define HAMI_HOOKS_GEN_H",
+    ]
     lines += ['#include "cuda_abi.h"', "", "enum hook_id {"]
     lines += [f"    HOOK_{hook.symbol}," for hook in hooks]
     lines += ["    HOOK_COUNT", "};", ""]
     for hook in hooks:
         result = RESULT[hook.library]
         lines += [f"typedef {result} {hook.symbol}_fn{hook.parameters};"]
-        lines += [f'__attribute__((visibility("default"))) {result} {hook.symbol}{hook.parameters};']
+        lines += [
+            f'__attribute__((visibility("default"))) {result} {hook.symbol}{hook.parameters};'
+        ]
     return "\n".join([*lines, "", "#endif", ""])
 
 
 def table(hooks: list[Hook]) -> str:
     """The table itself, sorted by symbol for binary search."""
-    lines = ["/* Generated from hooks.def. */", '#include "dispatch.h"', "", "const struct hook hooks[HOOK_COUNT] = {"]
+    lines = [
+        "/* Generated from hooks.def. */",
+        '#include "dispatch.h"',
+        "",
+        "const struct hook hooks[HOOK_COUNT] = {",
+    ]
     lines += [
         f'    {{"{hook.symbol}", "{hook.base}", {hook.version}, STREAM_{hook.stream.upper()},'
         f" LIBRARY_{hook.library.upper()}, (hook_function *){hook.symbol}}},"
