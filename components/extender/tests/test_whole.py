@@ -95,6 +95,9 @@ class Extender:
         raise AssertionError("the watch did not show the pod within ten seconds")
 
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
 @pytest.fixture
 def server():
     """A cluster with one node of one card."""
@@ -155,3 +158,17 @@ def test_bind_outcomes(server, fault, said, granted):
         assert bool(error) is not granted
         other = extender.filter(server.add("other"))
         assert other["NodeNames"] == ([] if granted else ["n"])
+
+
+def test_a_watch_that_dies_ends_the_process(server):
+    """A view that stands still is worse than none: the container starts afresh."""
+    snapshot = Snapshot(NVIDIA)
+
+    def crash(_change):
+        raise RuntimeError("nobody thought of this")
+
+    snapshot.on_node = crash
+    argv = [f"--bind-address=127.0.0.1:{free_port()}", "--start-delay=0"]
+    argv.append(f"--status-address=127.0.0.1:{free_port()}")
+    with pytest.raises(SystemExit, match="a watch ended"):
+        run(Config.parse(argv, {}), snapshot, server.api(), Lifecycle())

@@ -3,7 +3,9 @@
 import os
 import socket
 import sys
+import threading
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 
 import structlog
@@ -19,7 +21,7 @@ from hami_extender.flights import Flights
 from hami_extender.leader import Leadership
 from hami_extender.metrics import ClusterCollector, VerbMetrics
 from hami_extender.placement import Question, Refusal
-from hami_extender.selection import Policies, Selector
+from hami_extender.selection import Policies, Refused, Selector
 from hami_extender.snapshot import Snapshot
 from hami_extender.wake import Waker
 from hamikit import logs, names
@@ -66,39 +68,46 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
     lifecycle.ready_when("nodes", nodes.missing)
     lifecycle.ready_when("pods", pods.missing)
     leader = _follow_lease(config, snapshot, api)
-    serve(status_app(lifecycle, registry), config.status_host, config.status_port)
-    events = EventSender(api)
-    explainer = Explainer(snapshot, events.send, component=config.scheduler_name)
-    waker = Waker(snapshot, api)
 
     def missing() -> str:
         if not (nodes.synced.is_set() and pods.synced.is_set()):
             return STARTING
         return leader.missing() if leader else ""
 
-    def refused(pod: Pod, question: Question, refusals: dict[str, Refusal]) -> None:
-        metrics.refused(pod, question, refusals)
-        explainer.refused(pod, question, refusals)
-        waker.refused(pod, question, refusals)
-
-    policies = Policies(config.node_policy, config.gpu_policy, config.shortlist)
-    selector = Selector(snapshot, policies, missing=missing, refused=refused)
-    flights = Flights(snapshot, api)
+    serve(status_app(lifecycle, registry), config.status_host, config.status_port)
+    flights, waker = Flights(snapshot, api), Waker(snapshot, api)
     binder = Binder(
         snapshot, api, flights, missing=missing, gpu_policy=config.gpu_policy, tally=metrics
     )
+    policies = Policies(config.node_policy, config.gpu_policy, config.shortlist)
+    told = _tell(config, snapshot, api, (metrics.refused, waker.refused))
+    selector = Selector(snapshot, policies, missing=missing, refused=told)
     app = create_app(selector, binder, observe=metrics.observe)
     # Until the first lists are there it answers "starting": better than a refused connection.
     serve(app, config.bind_host, config.bind_port, threads=VERB_THREADS)
-    events.start()
-    nodes.start()
+    threads = [nodes.start()]
     # What a predecessor sent just before it died has to be in our first list of pods.
     lifecycle.stopping.wait(config.start_delay_s)
-    pods.start()
-    _until_stopped(lifecycle, flights, waker)
+    threads.append(pods.start())
+    _until_stopped(lifecycle, flights, waker, threads)
     for informer in (nodes, pods):
         informer.stop()
     log.info("stopped")
+
+
+def _tell(
+    config: Config, snapshot: Snapshot, api: Api, others: tuple[Refused, ...]
+) -> Callable[[Pod, Question, dict[str, Refusal]], None]:
+    """Tell the pod by an event, and whoever else wants to know, that no node fits."""
+    events = EventSender(api)
+    explainer = Explainer(snapshot, events.send, component=config.scheduler_name)
+    events.start()
+
+    def refused(pod: Pod, question: Question, refusals: dict[str, Refusal]) -> None:
+        for tell in (explainer.refused, *others):
+            tell(pod, question, refusals)
+
+    return refused
 
 
 def _follow_lease(config: Config, snapshot: Snapshot, api: Api) -> Leadership | None:
@@ -114,10 +123,15 @@ def _follow_lease(config: Config, snapshot: Snapshot, api: Api) -> Leadership | 
     return leader
 
 
-def _until_stopped(lifecycle: Lifecycle, flights: Flights, waker: Waker) -> None:
+def _until_stopped(
+    lifecycle: Lifecycle, flights: Flights, waker: Waker, threads: list[threading.Thread]
+) -> None:
     while not lifecycle.stopping.wait(SETTLE_EVERY_S):
         flights.settle()
         waker.look()
+        if not all(thread.is_alive() for thread in threads):
+            # A view that stands still would promise cards by an old account: start afresh.
+            sys.exit("hami-extender: a watch ended by an error, see the log above; restarting")
     deadline = time.monotonic() + DRAIN_S
     while flights.sending() and time.monotonic() < deadline:
         time.sleep(0.05)
