@@ -80,10 +80,10 @@ static char *read_file(int folder, const char *name, size_t *count) {
     if (fd < 0) {
         return NULL;
     }
-    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
-        (bytes = malloc((size_t)status.st_size + 1)) != NULL) {
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
+        bytes = malloc((size_t)status.st_size + 1);
         ssize_t got = 1;
-        while (got > 0 && *count < (size_t)status.st_size) {
+        while (bytes != NULL && got > 0 && *count < (size_t)status.st_size) {
             got = read(fd, bytes + *count, (size_t)status.st_size - *count);
             *count += got > 0 ? (size_t)got : 0;
         }

@@ -36,13 +36,14 @@ static DIR *open_entries(int parent, const char *name) {
 static unsigned count_containers(int to) {
     unsigned count = 0;
     DIR *entries = open_entries(to, "containers");
-    if (entries == NULL) {
+    int folder = entries != NULL ? dirfd(entries) : -1;
+    if (folder < 0) {
         return 0;
     }
     for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
         char path[NAME_MAX + sizeof("/control")];
         snprintf(path, sizeof(path), "%s/control", entry->d_name);
-        count += entry->d_name[0] != '.' && faccessat(dirfd(entries), path, F_OK, 0) == 0;
+        count += entry->d_name[0] != '.' && faccessat(folder, path, F_OK, 0) == 0;
     }
     closedir(entries);
     return count;

@@ -62,28 +62,30 @@ static struct process *process_pages(void) {
     return process;
 }
 
-/* Maps the control file. False with errno ENOENT: there is none. */
-static bool map_control(struct process *process) {
-    char path[PATH_MAX];
+enum control_file { CONTROL_ABSENT, CONTROL_UNUSABLE, CONTROL_MAPPED };
+
+static const struct hami_control *map_pages(int fd) {
     struct stat status;
+    if (syscall(SYS_fstat, fd, &status) != 0 || !S_ISREG(status.st_mode) ||
+        status.st_size != HAMI_CONTROL_SIZE) {
+        return NULL;
+    }
+    void *pages = mmap(NULL, HAMI_CONTROL_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+    return pages == MAP_FAILED ? NULL : pages;
+}
+
+static enum control_file map_control(struct process *process) {
+    char path[PATH_MAX];
     if (!loader_beside("control", path, sizeof(path))) {
-        errno = ENAMETOOLONG;
-        return false;
+        return CONTROL_UNUSABLE;
     }
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
-        return false;
+        return errno == ENOENT ? CONTROL_ABSENT : CONTROL_UNUSABLE;
     }
-    void *pages = MAP_FAILED;
-    if (syscall(SYS_fstat, fd, &status) == 0 && S_ISREG(status.st_mode) &&
-        status.st_size == HAMI_CONTROL_SIZE) {
-        pages = mmap(NULL, HAMI_CONTROL_SIZE, PROT_READ, MAP_SHARED, fd, 0);
-    } else {
-        errno = EINVAL;
-    }
+    process->control = map_pages(fd);
     close(fd);
-    process->control = pages == MAP_FAILED ? NULL : pages;
-    return process->control != NULL;
+    return process->control != NULL ? CONTROL_MAPPED : CONTROL_UNUSABLE;
 }
 
 /* Under setup_lock: what the body says, in the form that the hot path reads. */
@@ -110,11 +112,11 @@ static bool loosened(const struct process *process) {
 
 static enum limits_source find_limits(struct process *process) {
     const char *malformed = NULL;
-    if (map_control(process)) {
-        return limits_read_control(process->control, &process->body) ? LIMITS_CONTROL
-                                                                     : LIMITS_BROKEN;
+    enum control_file file = map_control(process);
+    if (file == CONTROL_MAPPED && limits_read_control(process->control, &process->body)) {
+        return LIMITS_CONTROL;
     }
-    if (errno != ENOENT) {
+    if (file != CONTROL_ABSENT) {
         return LIMITS_BROKEN;
     }
     bool named = limits_from_environment((const char *const *)environ, &process->body, &malformed);
@@ -128,6 +130,7 @@ static enum limits_source find_limits(struct process *process) {
 static void open_usage(struct process *process) {
     char path[PATH_MAX];
     struct usage_file file = {NULL, "path too long", -1};
+    path[0] = '\0';
     if (loader_beside("usage", path, sizeof(path))) {
         file = usage_file_open(path);
     }
@@ -257,7 +260,7 @@ int process_device(struct process *process, CUdevice ordinal) {
     }
     int index = DEVICE_UNGRANTED;
     int names = device_uuids(ordinal, uuid);
-    for (int i = 0; i < names && index == DEVICE_UNGRANTED; i++) {
+    for (int i = 0; i < 2 && i < names && index == DEVICE_UNGRANTED; i++) {
         index = process_device_by_uuid(process, uuid[i]);
     }
     if (index == DEVICE_UNGRANTED && process->source == LIMITS_ENV &&

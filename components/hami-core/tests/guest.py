@@ -260,6 +260,13 @@ class Guest:
         )
         return [result, owner_of(found.value)]
 
+    def next_of(self, symbol: str):
+        """Whose function RTLD_NEXT finds."""
+        libc = ctypes.CDLL(None)
+        libc.dlsym.restype = HANDLE
+        libc.dlsym.argtypes = [HANDLE, c_char_p]
+        return owner_of(libc.dlsym(HANDLE(-1), symbol.encode()))
+
     def environment(self, name: str, value: str | None) -> None:
         """As a tenant would from inside: libc's own environment."""
         libc = ctypes.CDLL(None)

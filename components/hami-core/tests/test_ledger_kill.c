@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define PROCESSES 4
-#define ROUNDS 400
+#define ROUNDS 150
 #define LIMIT 1000
 
 struct shared {

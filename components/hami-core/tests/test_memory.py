@@ -197,6 +197,20 @@ def test_the_memory_of_a_killed_process_is_found_again(container):
         assert container.used == 0, f"seed {seed}, round {round_}"
 
 
+def test_a_stopped_process_holds_nobody_up(container):
+    """Stopped in the middle of allocating and freeing, over and over: neighbours go on."""
+    neighbour = container.ready()
+    for _ in range(ROUNDS):
+        stopped = container.ready()
+        print('["race", 4, 1048576, 100000]', file=stopped.process.stdin, flush=True)
+        while not any(process.pid == stopped.process.pid for process in container.usage.processes):
+            assert stopped.process.poll() is None
+        stopped.process.send_signal(signal.SIGSTOP)
+        result, pointer = neighbour.ask("alloc", 900 * MIB)
+        assert (result, neighbour.ask("free", pointer)) == (0, 0)
+        stopped.kill()
+
+
 def test_a_process_that_closed_all_its_descriptors_keeps_its_charge(container):
     """A daemon closes what it did not open, our descriptor too; it is alive all the same."""
     daemon, neighbour = container.ready(), container.ready()

@@ -1,0 +1,35 @@
+"""The C sources keep to the house's measure: clang-tidy, and the lengths of files and wrappers."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+COMPONENT = Path(__file__).parents[1]
+SOURCES = sorted([*COMPONENT.glob("src/*.[ch]"), *COMPONENT.glob("installer/*.[ch]")])
+
+
+def test_clang_tidy_finds_nothing(built):
+    """The checks of .clang-tidy, over every file of the build; functions of 60 lines at most."""
+    files = [path for path in SOURCES if path.suffix == ".c"]
+    command = [Path(sys.executable).parent / "clang-tidy", "--quiet", "-p", built, *files]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_files_and_wrappers_are_short():
+    """A file has at most 500 lines, a wrapper at most 20."""
+    for path in SOURCES:
+        text = path.read_text()
+        assert text.count("\n") <= 500, path
+        for wrapper in re.findall(
+            r"^(?:CUresult|nvmlReturn_t) (?:cu|nvml).*?^}", text, re.MULTILINE | re.DOTALL
+        ):
+            assert wrapper.count("\n") < 20, wrapper
+
+
+def test_what_is_deliberately_not_hooked_is_listed():
+    """The table says for every family of calls that could matter whether it is answered for."""
+    table = (COMPONENT / "src/hooks.def").read_text()
+    for name in ("cuGetExportTable", "cuIpcOpenMemHandle", "cuLaunch", "cuGraph", "cuMemHostAlloc"):
+        assert name in table
