@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -65,14 +67,37 @@ class Cluster:
 
     def is_up(self) -> bool:
         """Whether the cluster was created to its end, its nodes run, its API server is ready."""
+        return self._marker.exists() and not self._stopped() and self._is_ready()
+
+    def revive(
+        self,
+        patience_s: float = 60,
+        now: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> bool:
+        """Starts stopped nodes and waits for the API server; whether the cluster is up then.
+
+        A test may just have killed either, and that is no reason to make the cluster anew.
+        """
         if not self._marker.exists():
             return False
-        running = set((self.engine.ask("ps", "--format", "{{.Names}}") or "").split())
-        if not running.issuperset(self.config.nodes):
-            return False
-        return (
-            ask(str(self.config.bin / "kubectl"), "get", "--raw", "/readyz", env=self.env) == "ok"
-        )
+        for node in self._stopped():
+            if self.engine.ask("start", node) is None:
+                return False
+        deadline = now() + patience_s
+        while not self._is_ready():
+            if now() > deadline:
+                return False
+            pause(0.5)
+        return True
+
+    def _stopped(self) -> list[str]:
+        running = (self.engine.ask("ps", "--format", "{{.Names}}") or "").split()
+        return [node for node in self.config.nodes if node not in running]
+
+    def _is_ready(self) -> bool:
+        kubectl = str(self.config.bin / "kubectl")
+        return ask(kubectl, "get", "--raw", "/readyz", env=self.env) == "ok"
 
     def create(self) -> None:
         """Creates the cluster anew; the marker is written last, so half a cluster is none."""

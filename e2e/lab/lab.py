@@ -52,7 +52,7 @@ class Lab:
     def up(self) -> None:
         """Brings the cluster up; leaves one that is up as it is, even if a new one would differ."""
         docker = self.engine()
-        if docker and self.cluster(docker).is_up():
+        if docker and self.cluster(docker).revive():
             self._compare(self.cluster(docker))
         else:
             self.config.state.mkdir(parents=True, exist_ok=True)
