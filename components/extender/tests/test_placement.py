@@ -1,15 +1,17 @@
 """Whole pods on one node."""
 
+import msgspec
 import pytest
-from extender_kit import container, device, make_node, make_pod
+from extender_kit import GPU, container, device, make_node, make_pod
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hami_extender.inventory import facts_of
 from hami_extender.placement import Placement, Question, Refusal, place
 from hami_extender.usage import Kind, Ledger, footprint, holding_of, roles_of
-from hamikit.codec import encode_grant
+from hamikit.codec import GrantedDevice, encode_grant
 from hamikit.devices import NVIDIA
+from hamikit.objects import NodeStatus
 from hamikit.shape import Role, shape_of
 
 
@@ -94,14 +96,17 @@ def test_more_cards_than_the_node_has_is_unresolvable():
 
 def test_kubelets_ids_are_counted():
     """A lost card withdraws ids first: with too few left kubelet would fail the pod for good."""
-    node = make_node("n", device("a", count=2), device("b", 1, count=2, health=False))
+    node = make_node("n", device("a", count=10))
+    withdrawn = msgspec.structs.replace(node, status=NodeStatus(allocatable={GPU: "4"}))
     ledger = Ledger()
-    facts = facts_of(node, NVIDIA)
-    assert facts.allocatable == 4
-    ledger.set_facts("n", facts)
-    slots = tuple((g,) for g in [*place(ledger.nodes["n"], question(make_pod("x"))).slots[0]] * 4)
+    ledger.set_facts("n", facts_of(withdrawn, NVIDIA))
+    slots = ((GrantedDevice("a", "NVIDIA", 1, 0),),) * 4
     ledger.hold("u", holding_of(Kind.GRANT, "n", "d/x", [Role.APP] * 4, slots))
-    assert place(ledger.nodes["n"], question(make_pod("p"))) == Refusal("NodeSlotsExhausted")
+    pod = make_pod("p", container(gpu=1, mem=1))
+    assert place(ledger.nodes["n"], question(pod)) == Refusal("NodeSlotsExhausted")
+    # What a card lacks says more.
+    whole = make_pod("p", container(gpu=2, mem=1))
+    assert place(ledger.nodes["n"], question(whole)).reason == "NodeInsufficientDevice"
 
 
 def test_a_grant_that_cannot_be_read_closes_its_node():

@@ -73,11 +73,12 @@ def place(state: NodeState | None, question: Question) -> Verdict:
     closed = _closed(state, facts)
     if closed is not None:
         return Refusal(closed, unresolvable=True)
-    if state.ids + question.ids > facts.allocatable:
-        return Refusal(SLOTS_EXHAUSTED)
     chosen = _place_containers(state, facts, question)
     if isinstance(chosen, Refusal):
         return chosen
+    # Last, because what a card lacks says more than that kubelet has no slot left.
+    if state.ids + question.ids > facts.allocatable:
+        return Refusal(SLOTS_EXHAUSTED)
     return Placement(chosen, node_score(facts.cards, state.used))
 
 
