@@ -1,28 +1,68 @@
-/* Contexts: what was allocated in one is freed with it. */
+/* Contexts: what was allocated in one is freed with it, and each takes memory of its own. */
 #include "account.h"
 #include "dispatch.h"
 #include "driver.h"
+#include "overhead.h"
 
-static CUresult after_destroy(CUcontext context, CUresult answer) {
+/* Overhead is noted when the set of contexts changes: it is the one thing we ask NVML for, and it
+ * takes a while. */
+static void contexts_changed(CUdevice device) {
+    bool refuse = false;
+    struct process *process = process_account(&refuse);
+    if (process != NULL) {
+        overhead_note(process, device);
+    }
+}
+
+static CUresult after_create(CUdevice device, CUresult answer) {
     if (answer == CUDA_SUCCESS) {
-        account_forget_context(context);
+        contexts_changed(device);
     }
     return answer;
 }
 
-CUresult cuCtxDestroy(CUcontext context) {
-    return after_destroy(context, REAL(cuCtxDestroy)(context));
+CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice device) {
+    return after_create(device, REAL(cuCtxCreate)(context, flags, device));
 }
 
-CUresult cuCtxDestroy_v2(CUcontext context) {
-    return after_destroy(context, REAL(cuCtxDestroy_v2)(context));
+CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device) {
+    return after_create(device, REAL(cuCtxCreate_v2)(context, flags, device));
 }
+
+CUresult cuCtxCreate_v3(CUcontext *context, void *affinity, int count, unsigned int flags,
+                        CUdevice device) {
+    return after_create(device, REAL(cuCtxCreate_v3)(context, affinity, count, flags, device));
+}
+
+CUresult cuCtxCreate_v4(CUcontext *context, void *parameters, unsigned int flags, CUdevice device) {
+    return after_create(device, REAL(cuCtxCreate_v4)(context, parameters, flags, device));
+}
+
+/* The device is asked for before the context is gone, while it may be the current one. */
+static CUresult destroy(CUcontext context, cuCtxDestroy_v2_fn *call) {
+    CUdevice device = -1;
+    bool current = driver_current_context() == context && context != NULL &&
+                   driver_current_device(&device) == CUDA_SUCCESS;
+    CUresult answer = call(context);
+    if (answer == CUDA_SUCCESS) {
+        account_forget_context(context);
+    }
+    if (answer == CUDA_SUCCESS && current) {
+        contexts_changed(device);
+    }
+    return answer;
+}
+
+CUresult cuCtxDestroy(CUcontext context) { return destroy(context, REAL(cuCtxDestroy)); }
+
+CUresult cuCtxDestroy_v2(CUcontext context) { return destroy(context, REAL(cuCtxDestroy_v2)); }
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
     CUresult answer = REAL(cuDevicePrimaryCtxRetain)(context, device);
     struct process *process = process_limits();
-    if (answer == CUDA_SUCCESS && process != NULL && device >= 0 && device < MAX_ORDINALS) {
-        atomic_store(&process->primary[device], *context);
+    if (answer == CUDA_SUCCESS && process != NULL && device >= 0 && device < MAX_ORDINALS &&
+        atomic_exchange(&process->primary[device], *context) == NULL) {
+        contexts_changed(device);
     }
     return answer;
 }
@@ -32,7 +72,8 @@ static CUresult after_release(CUdevice device, CUresult answer) {
     struct process *process = process_limits();
     if (answer == CUDA_SUCCESS && process != NULL && device >= 0 && device < MAX_ORDINALS &&
         !driver_primary_active(device)) {
-        account_forget_context(atomic_load(&process->primary[device]));
+        account_forget_context(atomic_exchange(&process->primary[device], NULL));
+        contexts_changed(device);
     }
     return answer;
 }
