@@ -10,7 +10,7 @@ KUBE ?= 1.34.4
 export KUBE
 
 PYTHON_SOURCES := libs components e2e bench deploy
-MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src)
+MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src/hami_*)
 C_SOURCES = $(shell git ls-files '*.c' '*.h')
 
 .PHONY: help setup lint format unit up down images install uninstall env demo e2e test soak
