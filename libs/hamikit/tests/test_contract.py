@@ -1,5 +1,6 @@
 """docs/contract.md and hamikit.names say the same."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,19 @@ def test_every_port_is_in_the_contract():
     text = CONTRACT.read_text(encoding="utf-8")
     ports = [value for key, value in vars(names).items() if key.startswith("PORT_")]
     assert [port for port in ports if f"| {port} |" not in text] == []
+
+
+def test_every_metric_is_in_the_contract():
+    """Dashboards depend on them; counters end in _total on the wire."""
+    text = CONTRACT.read_text(encoding="utf-8")
+    sources = (CONTRACT.parents[1] / "components").glob("*/src/hami_*/**/*.py")
+    found = {
+        name
+        for source in sources
+        for name in re.findall(r'"(hami_[a-z_]+)"', source.read_text(encoding="utf-8"))
+    }
+    packages = {path.name for path in (CONTRACT.parents[1] / "components").glob("*/src/hami_*")}
+    assert sorted(name for name in found - packages if f"`{name}" not in text) == []
 
 
 # What HAMi v2.10 calls things; a change here breaks its users' manifests and dashboards.
