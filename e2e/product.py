@@ -18,7 +18,6 @@ from e2e.lab.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = "0.1.0"
-BASE = "hami-base:bookworm"
 # Image -> folder of its Dockerfile. The probe is built beside the fake driver, all others here.
 IMAGES = {
     "hami-webhook": "components/webhook",
@@ -57,7 +56,8 @@ def image_id(kube: Kube, image: str) -> str:
 def build(kube: Kube, name: str, folder: str) -> None:
     """Build one image from its Dockerfile; quick where Docker's own cache has it."""
     log = lab_config.load().state / f"image-{name}.log"
-    command = ["docker", "build", "--network", "host", "--build-arg", f"BASE={BASE}"]
+    base = kube.environment["BASE"]
+    command = ["docker", "build", "--network", "host", "--build-arg", f"BASE={base}"]
     context = cards.build_folder() if name == "hami-probe" else ROOT
     command += ["-f", str(ROOT / folder / "Dockerfile"), "-t", f"{name}:{VERSION}", str(context)]
     try:
