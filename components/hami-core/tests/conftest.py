@@ -97,6 +97,14 @@ class Container:
         """Bytes charged on the first device."""
         return self.usage.devices[0].used_bytes
 
+    def use_driver(self, cuda: str) -> None:
+        """Puts a driver of another CUDA version under this container, and a limit on its card."""
+        cards = self.folder / "cards"
+        cards.write_text(f"[driver]\ncuda = {cuda}\n{CARDS}")
+        self.state = self.folder / "state"
+        self.fake.run("fakegpu", "init", "--state", str(self.state), "--cards", str(cards))
+        self.limit(1000)
+
     def limit(self, mib: int, **fields) -> None:
         """Puts a memory limit on the first card in force."""
         write_control(
