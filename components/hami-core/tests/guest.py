@@ -247,9 +247,14 @@ class Guest:
 
     def fork_idle(self) -> int:
         """Leaves a child behind that never touches CUDA, as a data loader does."""
+        reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
+            os.write(writer, b"!")
             signal.pause()
+        os.read(reader, 1)  # it has been scheduled, and has run its fork handlers
+        os.close(reader)
+        os.close(writer)
         return child
 
     def lookup(self, symbol: str, version: int, flags: int):
