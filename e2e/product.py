@@ -88,7 +88,8 @@ def images() -> None:
     if changed:
         # All at once: layers that they share travel once.
         names = [f"{stamp.name}:{VERSION}" for stamp in changed]
-        kube.run(sys.executable, "-m", "e2e.lab", "load", *names)
+        with step(f"load {len(names)} of them into the nodes"):
+            kube.run(sys.executable, "-m", "e2e.lab", "load", *names)
         for stamp, found in changed.items():
             stamp.write_text(found, encoding="utf-8")
 
