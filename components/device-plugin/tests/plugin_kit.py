@@ -201,7 +201,8 @@ class FakeKubelet:
 
     def __init__(self, folder):
         self.folder, self.entries, self.registered = folder, {}, asyncio.Queue()
-        self.lists, self._tasks, self.plugin, self._server = asyncio.Queue(), [], None, None
+        self.lists, self._tasks, self._plugins = asyncio.Queue(), [], []
+        self.plugin = self._server = self.ended = None
 
     async def start(self):
         """Listen; a file of an earlier life is removed first, as kubelet does."""
@@ -224,6 +225,9 @@ class FakeKubelet:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        for plugin in self._plugins:
+            await plugin.close()
+        self._plugins.clear()
         await self._server.stop(0)
 
     async def hang_up(self):
@@ -235,6 +239,7 @@ class FakeKubelet:
     async def register(self, request, _context):
         """A plugin came: dial it and listen."""
         self.plugin = Plugin(self.folder / request.endpoint)
+        self._plugins.append(self.plugin)
         self._tasks.append(asyncio.create_task(self.listen(self.plugin)))
         self.registered.put_nowait(request)
         return api.Empty()
@@ -244,8 +249,8 @@ class FakeKubelet:
         try:
             async for answer in plugin.list_and_watch():
                 self.lists.put_nowait({d.ID: d.health == "Healthy" for d in answer.devices})
-        finally:
-            await plugin.close()
+        except grpc.aio.AioRpcError as error:
+            self.ended = error  # the plugin has gone
 
     async def next_list(self):
         """The next list that a plugin sends."""

@@ -19,7 +19,9 @@ from plugin_kit import (
 )
 
 from hami_device_plugin.api import deviceplugin_pb2 as api
+from hami_device_plugin.grant import pod_grant
 from hamikit import names
+from hamikit.devices import NVIDIA
 from hamikit.region import read_control, read_usage
 
 MIB = 1024 * 1024
@@ -419,23 +421,30 @@ def test_a_node_without_a_card_specification_leaves_the_card_to_the_runtime(node
 
 
 def test_a_successor_takes_over_without_a_gap(node):
-    """With maxSurge both run for a while; the old one ends without harm to the new one."""
+    """The old one ends without harm to the new one, and what it admitted meanwhile counts."""
 
     async def scenario():
-        old, new = FakeCluster(), FakeCluster([make_pod("u1", "GPU-a,NVIDIA,100,0:;")])
+        first_pod = make_pod("u0", "GPU-a,NVIDIA,40900,0:;")
+        held = pod_grant(first_pod, "GPU-a,NVIDIA,40900,0:;", "n1", NVIDIA)
+        second_pod = make_pod("u1", "GPU-a,NVIDIA,100,0:;")
+        old, new = FakeCluster(), FakeCluster([first_pod, second_pod])
         kubelet = FakeKubelet(node.plugins)
         await kubelet.start()
         try:
             async with AsyncExitStack() as first:
                 await first.enter_async_context(running(node, old))
                 await kubelet.all_slots()
-                async with running(node, new):
+                async with running(node, new, "--prestart-seconds=0"):
                     await kubelet.all_slots()
+                    (node.vgpu / "grants/u0.json").write_bytes(msgspec.json.encode(held))
                     await first.aclose()
                     # kubelet drops the newest client when any older stream ends.
                     await kubelet.hang_up()
                     await kubelet.all_slots()
                     await kubelet.admit("u1", "c", ["slot-0000"])
+                    said = await refused(kubelet, ["slot-0000"])
+                    assert "beside the 40900 of 40960 that default/pod-u0" in said
+                    new.remove(first_pod)
                     await kubelet.start_container(["slot-0000"])
             assert (old.paused, new.paused) == (False, True)
         finally:

@@ -2,17 +2,20 @@
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
 from plugin_api import ApiServer
 from plugin_kit import DEADLINE_S, FakeKubelet, make_pod, run
 
 from hamikit import names
 from hamikit.codec import decode_register
+from hamikit.region import read_control
 
 REPOSITORY = Path(__file__).parents[3]
 TOOLS = Path(sys.executable).parent
@@ -132,6 +135,51 @@ def test_killed_and_started_again_it_serves_the_old_grants(node, cards):
             await kubelet.start_container(["slot-0039"])
             assert node.specs() == before
         await kubelet.stop()
+
+    with ApiServer() as server:
+        run(scenario(server))
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_killed_at_any_moment_of_many_starts(node, cards, turn):
+    """Afterwards every container has exactly its grant, and no file is half written."""
+    seed = random.SystemRandom().randrange(10**6)
+    moment = random.Random(seed).uniform(0, 0.15)
+    print(f"turn {turn}, seed {seed}: killed after {moment:.3f} s")  # noqa: T201
+    numbers = range(12)
+
+    async def start(kubelet, number):
+        """Start a container as kubelet does: again after each failure."""
+        for _ in range(400):
+            try:
+                return await kubelet.start_container([f"slot-{number:04d}"])
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.05)
+        raise AssertionError(f"container {number} did not start")
+
+    async def scenario(server):
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        async with Process(node, server) as plugin:
+            await listed(kubelet, 40)
+            found = await until(lambda: registered(server), "the register annotation")
+            for n in numbers:
+                server.put(make_pod(f"u{n}", f"{found[n % 4].id},NVIDIA,{1000 + n},{n}:;"))
+                await kubelet.admit(f"u{n}", "c", [f"slot-{n:04d}"])
+            starts = asyncio.gather(*(start(kubelet, n) for n in numbers))
+            await asyncio.sleep(moment)  # the moment itself is what this test varies
+            await plugin.end(signal.SIGKILL)
+            await plugin.start()
+            await starts
+        await kubelet.stop()
+        for n in numbers:
+            path = node.vgpu / "containers" / f"u{n}_c" / "control"
+            (device,) = read_control(path).devices
+            assert device.uuid == found[n % 4].id
+            assert device.memory_limit_bytes == (1000 + n) << 20
+            assert device.core_limit_percent == n
+        said = {spec["env"][1] for spec in node.specs().values()}
+        assert said == {f"CUDA_DEVICE_MEMORY_LIMIT_0={1000 + n}m" for n in numbers}
 
     with ApiServer() as server:
         run(scenario(server))

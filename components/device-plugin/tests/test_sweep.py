@@ -15,6 +15,7 @@ from hamikit.informer import Change
 from hamikit.region import LOCK_BASE, Control, ControlDevice
 from hamikit.shape import Role
 
+NOW = 1000.0
 CONTROL = Control((ControlDevice("GPU-a", 1 << 20),))
 
 
@@ -53,7 +54,7 @@ class Host:
 
     def sweep(self):
         """Sweep as of now."""
-        return sweep(self.admitted, self.pods, self.files, self.cdi, lambda: 0.0)
+        return sweep(self.admitted, self.pods, self.files, self.cdi, lambda: NOW)
 
     def left(self):
         """The pods that still have something."""
@@ -109,3 +110,16 @@ def test_folders_of_hamis_own_plugin_are_left_alone(node):
     os.utime(folder, (0, 0))
     host.sweep()
     assert (folder / "x.cache").exists()
+
+
+def test_halves_of_a_killed_plugin_are_removed(node):
+    """Once they are old: a younger one may be somebody's who still writes."""
+    host = Host(node)
+    halves = [node.cdi / "hami.io-vgpu_c0.tmp", node.vgpu / "grants/u.tmp"]
+    young = node.vgpu / "grants/v.tmp"
+    for path in (*halves, young):
+        path.touch()
+    for path in halves:
+        os.utime(path, (0, 0))
+    host.sweep()
+    assert [path.exists() for path in (*halves, young)] == [False, False, True]

@@ -15,6 +15,8 @@ from hamikit import names
 
 log = structlog.get_logger()
 
+TEMPORARY = ".tmp"
+
 
 class CdiFiles:
     """The runtime's CDI folders, lowest priority first, and the one that our specs go to."""
@@ -59,7 +61,7 @@ class CdiFiles:
         except FileNotFoundError:
             log.debug("new CDI spec", path=str(path))
         # Same folder, and a suffix that the runtime does not read: what it sees is the rename.
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_suffix(TEMPORARY)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
@@ -81,8 +83,19 @@ class CdiFiles:
                 continue  # gone meanwhile
         return found
 
+    def remove_halves(self, old: float) -> None:
+        """Remove what a killed plugin left half written before `old` (Unix seconds)."""
+        remove_temporaries(self._dynamic, names.CDI_FILE_PREFIX, old)
+
     def _path(self, name: str) -> Path:
         return self._dynamic / f"{names.CDI_FILE_PREFIX}{name}.json"
+
+
+def remove_temporaries(folder: Path, prefix: str, old: float) -> None:
+    """Remove temporary files of this prefix that were written before `old` (Unix seconds)."""
+    for path in folder.glob(f"{prefix}*{TEMPORARY}"):
+        if path.stat().st_mtime < old:
+            path.unlink(missing_ok=True)
 
 
 def _is_ours(path: Path) -> bool:

@@ -54,13 +54,15 @@ class Health:
         self._failed: frozenset[str] = frozenset()
 
     def run(self) -> None:
-        """Look, then listen for errors until the next look, until stopped."""
+        """Look and listen for errors until stopped; what comes after a look is never missed."""
         while not self._stop.is_set():
-            self.look()
             try:
-                self._listen()
+                nvml = self._nvml.open()
+                with _event_set(nvml, self._nvml.handles()) as events:
+                    self._attend(nvml, events)
             except GpuError as error:
                 log.warning("no error events from the cards", error=str(error))
+                self.look()
                 self._stop.wait(self._every_s)
 
     def look(self) -> None:
@@ -73,16 +75,28 @@ class Health:
         self._known = merge(self._known, seen)
         self._on_cards(self._known, self._failed)
 
-    def _listen(self) -> None:
-        nvml = self._nvml.open()
-        with _event_set(nvml, self._nvml.handles()) as events:
+    def _attend(self, nvml: Any, events: Any) -> None:
+        """Look now and then and listen in between, until there are other cards to listen to."""
+        subscribed = None
+        while not self._stop.is_set():
+            self.look()
+            present = [card.uuid for card in self._known if card.healthy]
+            if subscribed not in (None, present):
+                return
+            subscribed = present
             if events is None:
                 self._stop.wait(self._every_s)
+            elif not self._listen(nvml, events):
                 return
-            rounds = max(1, int(self._every_s * 1000 / EVENT_WAIT_MS))
-            for _ in range(rounds):
-                if self._stop.is_set() or not self._next(nvml, events):
-                    return
+
+    def _listen(self, nvml: Any, events: Any) -> bool:
+        """Listen until the next look is due; False when that failed."""
+        for _ in range(max(1, int(self._every_s * 1000 / EVENT_WAIT_MS))):
+            if self._stop.is_set():
+                break
+            if not self._next(nvml, events):
+                return False
+        return True
 
     def _next(self, nvml: Any, events: Any) -> bool:
         """Wait for one event; whether to go on listening."""

@@ -9,13 +9,14 @@ import fcntl
 import os
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from hami_device_plugin.cdi import HostPaths
+from hami_device_plugin.cdifiles import TEMPORARY, remove_temporaries
 from hami_device_plugin.grant import PodGrant
 from hamikit import names
 from hamikit.region import (
@@ -123,10 +124,12 @@ class HostFiles:
     def _folder(self, uid: str, container: str) -> Path:
         return self._containers / f"{uid}_{container}"
 
-    def load_grants(self) -> list[PodGrant]:
-        """The grants of all pods that were admitted and not swept yet."""
+    def load_grants(self, known: Collection[str] = ()) -> list[PodGrant]:
+        """The grants of pods that were admitted and not swept yet, but for those known already."""
         found: list[PodGrant] = []
         for path in self._grants.glob("*.json"):
+            if path.stem in known:
+                continue
             try:
                 found.append(msgspec.json.decode(path.read_bytes(), type=PodGrant))
             except (OSError, msgspec.MsgspecError) as error:
@@ -136,7 +139,7 @@ class HostFiles:
     def save_grant(self, grant: PodGrant) -> None:
         """Keep a pod's grant across restarts of this plugin."""
         path = self._grants / f"{grant.uid}.json"
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_suffix(TEMPORARY)
         with temporary.open("wb") as file:
             os.fchmod(file.fileno(), 0o600)
             file.write(msgspec.json.encode(grant))
@@ -147,6 +150,10 @@ class HostFiles:
         for folder in self._containers.glob(f"{uid}_*"):
             _remove_files(folder)
         (self._grants / f"{uid}.json").unlink(missing_ok=True)
+
+    def remove_halves(self, old: float) -> None:
+        """Remove what a killed plugin left half written before `old` (Unix seconds)."""
+        remove_temporaries(self._grants, "", old)
 
     def known_pods(self) -> dict[str, float]:
         """The pods that have files here, and when the newest folder of each was made."""

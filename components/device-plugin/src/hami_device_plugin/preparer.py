@@ -87,8 +87,14 @@ class Preparer:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare")
-        self.admitted = {grant.uid: grant for grant in parts.files.load_grants()}
-        parts.pods.remember(self.admitted.values())
+        self.admitted: dict[str, PodGrant] = {}
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Take over what is on disk: a predecessor may still work while we start."""
+        found = self._parts.files.load_grants(self.admitted)
+        self.admitted.update((grant.uid, grant) for grant in found)
+        self._parts.pods.remember(found)
 
     async def in_worker(self, call: Callable[[], T]) -> T:
         """Run something that touches the account where it is safe."""
@@ -136,6 +142,8 @@ class Preparer:
             raise PodUnknown(uid, self._parts.node)
         if pod.metadata.deletion_timestamp:
             raise Refusal("pod-deleted", f"pod {pod.key} is being deleted")
+        if uid not in self.admitted:
+            self._adopt()
         mine = [holder for holder in holders if holder.pod_uid == uid]
         try:
             grant = self._named(self._grant(pod), mine)

@@ -70,11 +70,14 @@ def sweep(
     """
     if not pods.complete():
         return False
+    old = now() - GRACE_S
+    files.remove_halves(old)
+    cdi.remove_halves(old)
     on_disk = files.known_pods()
     living = set(pods.living())
     candidates = (admitted.keys() | on_disk.keys()) - living
     living |= {uid for uid in candidates if files.in_use(uid)}
-    found = leftovers(admitted, on_disk, cdi.ours(), living, now() - GRACE_S)
+    found = leftovers(admitted, on_disk, cdi.ours(), living, old)
     for name in found.specs:
         cdi.remove(name)
     for uid in found.pods:
