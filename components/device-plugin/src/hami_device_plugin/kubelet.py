@@ -83,9 +83,9 @@ class Registrar:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     log.warning("kubelet refuses this plugin", error=error.details())
                     delay = REFUSED_S
-                # A socket that is made anew in the meantime ends the pause.
-                await heard(self._wanted, delay)
-                delay = min(delay * 1.5, LAST_RETRY_S)
+                # A socket that is made anew in the meantime ends the pause, and is worth haste.
+                anew = await heard(self._wanted, delay)
+                delay = FIRST_RETRY_S if anew else min(delay * 1.5, LAST_RETRY_S)
                 continue
             log.info("registered", resource=self._request.resource_name)
             self._on_registered()
