@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PRELOAD_LINE                                                                               \
@@ -36,8 +37,9 @@ static const char usage_text[] =
     "hami-core-installer " HAMI_CORE_VERSION "\n"
     "  --from FILE   the library to deliver (default /libvgpu.so)\n"
     "  --to DIR      the host's folder (default /usr/local/vgpu)\n"
-    "  --once        deliver and end; without it, wait for SIGTERM\n"
-    "  --uninstall   remove `current`, and the versions that nothing uses any more\n";
+    "  --uninstall   remove `current`, and each version as soon as nothing uses it any more\n"
+    "  --once        deliver or remove what can be removed now, and end; without it, go on until "
+    "SIGTERM\n";
 
 static int complain(const char *what, const char *path) {
     fprintf(stderr, "hami-core-installer: %s %s: %s\n", what, path, strerror(errno));
@@ -232,9 +234,24 @@ static int deliver(const struct options *options, int to) {
     return answer;
 }
 
-static void wait_for_end(const sigset_t *ends) {
-    int which = 0;
-    sigwait(ends, &which);
+/* True when the process is to end, false when the time is up; without a time, only true. */
+static bool told_to_end(const sigset_t *ends, const struct timespec *time) {
+    int number = 0;
+    do {
+        number = time != NULL ? sigtimedwait(ends, NULL, time) : sigwaitinfo(ends, NULL);
+    } while (number < 0 && errno == EINTR);
+    return number > 0;
+}
+
+/* One look. The folder is locked no longer than that: an installer may come in between. */
+static int look_once(const struct options *options) {
+    int to = open_folder(options->to);
+    if (to < 0) {
+        return -1;
+    }
+    int answer = options->uninstall ? remove_unused(to, "/proc") : deliver(options, to);
+    close(to);
+    return answer;
 }
 
 int main(int argc, char **argv) {
@@ -248,14 +265,13 @@ int main(int argc, char **argv) {
     if (read_options(argc, argv, &options) != 0) {
         return 2;
     }
-    int to = open_folder(options.to);
-    if (to < 0) {
-        return 1;
+    const struct timespec pause = {.tv_sec = 5};
+    int answer = look_once(&options);
+    while (answer > 0 && !options.once && !told_to_end(&ends, &pause)) {
+        answer = look_once(&options); /* until no version has to stay */
     }
-    int answer = options.uninstall ? remove_unused(to, "/proc") : deliver(&options, to);
-    close(to);
-    if (answer == 0 && !options.once && !options.uninstall) {
-        wait_for_end(&ends);
+    if (answer == 0 && !options.once) {
+        told_to_end(&ends, NULL);
     }
-    return answer == 0 ? 0 : 1;
+    return answer >= 0 ? 0 : 1;
 }

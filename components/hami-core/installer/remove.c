@@ -87,12 +87,13 @@ static long find_user(const char *proc, const struct stat *library) {
     return found;
 }
 
-static void consider(int to, const char *version, const char *proc, unsigned containers) {
+/* Whether a version has to stay. */
+static bool consider(int to, const char *version, const char *proc, unsigned containers) {
     char path[NAME_MAX + sizeof("/libvgpu.so")];
     struct stat library;
     snprintf(path, sizeof(path), "%s/libvgpu.so", version);
     if (fstatat(to, path, &library, AT_SYMLINK_NOFOLLOW) != 0) {
-        return; /* none of ours */
+        return false; /* none of ours */
     }
     long user = find_user(proc, &library);
     if (user != 0) {
@@ -102,7 +103,9 @@ static void consider(int to, const char *version, const char *proc, unsigned con
     } else {
         remove_version(to, version);
         printf("version %s is removed\n", version);
+        return false;
     }
+    return true;
 }
 
 int remove_unused(int to, const char *proc) {
@@ -116,12 +119,11 @@ int remove_unused(int to, const char *proc) {
         fprintf(stderr, "hami-core-installer: cannot list the folder: %s\n", strerror(errno));
         return -1;
     }
+    int staying = 0;
     for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
-        if (entry->d_name[0] != '.') {
-            consider(to, entry->d_name, proc, containers);
-        }
+        staying += entry->d_name[0] != '.' && consider(to, entry->d_name, proc, containers);
     }
     closedir(entries);
     remove_version(to, ".installing");
-    return 0;
+    return staying;
 }

@@ -6,7 +6,8 @@
 void remove_version(int to, const char *version);
 
 /* Removes `current` and every version that no process under `proc` has mapped and no container is
-   about to mount. Says on stdout what stays and why. 0, or -1 with a complaint on stderr. */
+   about to mount. Says on stdout what stays and why. How many stay, or -1 with a complaint on
+   stderr. */
 int remove_unused(int to, const char *proc);
 
 #endif

@@ -113,11 +113,11 @@ def test_uninstall_keeps_what_a_process_has_loaded(built, installer, tmp_path):
     ) as user:
         assert user.stdout is not None
         user.stdout.readline()
-        assert f"process {user.pid} has it loaded" in installer("--uninstall").stdout
+        assert f"process {user.pid} has it loaded" in installer("--uninstall", "--once").stdout
         assert library.exists()
         assert not (tmp_path / "vgpu/current").exists()
         user.communicate(b"\n")
-    assert "0.1.0 is removed" in installer("--uninstall").stdout
+    assert "0.1.0 is removed" in installer("--uninstall", "--once").stdout
     assert list((tmp_path / "vgpu").iterdir()) == []
 
 
@@ -127,9 +127,26 @@ def test_uninstall_keeps_what_a_container_will_mount_again(installer, tmp_path):
     folder = tmp_path / "vgpu/containers/uid_app"
     folder.mkdir(parents=True)
     (folder / "control").touch()
-    assert "1 containers may start" in installer("--uninstall").stdout
+    assert "1 containers may start" in installer("--uninstall", "--once").stdout
     (folder / "control").unlink()
-    assert "removed" in installer("--uninstall").stdout
+    assert "removed" in installer("--uninstall", "--once").stdout
+
+
+def test_uninstall_goes_on_until_nothing_has_to_stay(built, installer, tmp_path):
+    """As a pod on each node it waits for the containers to go; then it waits to be told to end."""
+    installer("--once")
+    folder = tmp_path / "vgpu/containers/uid_app"
+    folder.mkdir(parents=True)
+    (folder / "control").touch()
+    command = [built / "hami-core-installer", "--to", tmp_path / "vgpu", "--uninstall"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "1 containers may start" in process.stdout.readline()
+        (folder / "control").unlink()
+        said = iter(process.stdout.readline, "")
+        assert any("0.1.0 is removed" in line for line in said)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(installer, tmp_path):
@@ -137,7 +154,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(installer, tmp_path):
     installer("--once")
     (tmp_path / "vgpu/other").mkdir()
     (tmp_path / "vgpu/other/file").touch()
-    installer("--uninstall")
+    installer("--uninstall", "--once")
     assert (tmp_path / "vgpu/other/file").exists()
 
 
