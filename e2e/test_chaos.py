@@ -26,6 +26,8 @@ VICTIMS = {
     "api-server": ("kube-apiserver", ("hami-control-plane",)),
 }
 
+WITHOUT_PLUGIN = ("kubelet", "device-plugin")
+
 # Prints the ids of processes whose program, or script run by Python, has this name; shell only,
 # because a node image need not have pgrep. containerd's shims have another program name.
 FIND = r"""
@@ -90,11 +92,11 @@ def test_killed_at_any_moment(kube, namespace, audit, victim, turn):
         state = kube.kubectl("get", "pods,events", "-n", namespace, "-o", "wide", check=False)
         raise AssertionError(f"{late}\n{state[-4000:]}") from late
     pods = kube.pods(namespace)
-    failed = [p for p in pods if p["status"].get("phase") == "Failed"]
-    if victim != "kubelet":
-        assert failed == []
-    for lost in failed:
-        assert lost["status"].get("reason") == "UnexpectedAdmissionError"
+    failed = [p["status"].get("reason") for p in pods if p["status"].get("phase") == "Failed"]
+    # kubelet itself fails what it admits while no plugin is registered; its replacement runs.
+    expected = {"UnexpectedAdmissionError"} if victim in WITHOUT_PLUGIN else set()
+    print(f"{victim}: {len(failed)} pods failed by kubelet's own admission")
+    assert set(failed) <= expected
     running = [p for p in pods if p["status"].get("phase") == "Running"]
     assert differences(kube, namespace, running) == []
     assert audit() == []

@@ -69,6 +69,15 @@ def test_the_event():
     )
 
 
+def test_why_a_node_offers_no_late_binding():
+    """The plugin's own words reach the pod: a user cannot guess what its node lacks."""
+    said = "CDI is switched off on this node"
+    world = World(make_node("n", device("a"), NODE_BINDING="", NODE_BINDING_REASON=said))
+    world.filter(make_pod("p", container("main", gpu=1, mem=3000)))
+    ((_, event),) = world.sent
+    assert event["message"].endswith(f"n: NodeBindingUnsupported ({said})")
+
+
 def test_once_per_change_of_reason():
     """Retries say nothing new; another reason does, and so does another pod."""
     world = World(make_node("n", device("a", count=2)))

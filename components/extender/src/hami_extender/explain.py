@@ -120,7 +120,7 @@ def _node(state: NodeState | None, name: str, pod: Pod, asked: tuple[Question, R
 def _detail(facts: NodeFacts | None) -> str:
     if facts is None:
         return ""
-    said = facts.fault or facts.paused
+    said = facts.fault or facts.binding_reason or facts.paused
     return f" ({said})" if said else ""
 
 

@@ -29,13 +29,14 @@ class NodeFacts:
     """What a node says about itself; equal facts allow equal pods.
 
     `allocatable` counts the device ids that kubelet can hand out. `fault` says why the register
-    annotation could not be read.
+    annotation could not be read, `binding_reason` why the node offers no late binding.
     """
 
     name: str
     cards: tuple[Card, ...] = ()
     cordoned: frozenset[str] = frozenset()
     binding: str = ""
+    binding_reason: str = ""
     paused: str = ""
     allocatable: int = 0
     fault: str = ""
@@ -57,6 +58,7 @@ def facts_of(node: Node, family: DeviceFamily) -> NodeFacts:
         cards=cards,
         cordoned=frozenset(split_list(annotations.get(names.NODE_CORDON, ""))),
         binding=annotations.get(names.NODE_BINDING, ""),
+        binding_reason=annotations.get(names.NODE_BINDING_REASON, ""),
         paused=annotations.get(names.NODE_PAUSED, ""),
         allocatable=_allocatable(node, family.count),
         fault=fault,
