@@ -45,9 +45,10 @@ def pod_specs(objects):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_object_follows_its_schema(objects, version):
+@pytest.mark.parametrize("overlay", [*OVERLAYS, "uninstall"])
+def test_every_object_follows_its_schema(overlay, version):
     """Strictly: an unknown field is an error."""
-    for obj in objects:
+    for obj in rendered(overlay):
         validate(obj, version, strict=True)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -11,16 +12,22 @@ from pathlib import Path
 import structlog
 
 from hami_device_plugin import inventory
+from hami_device_plugin.cdifiles import CdiFiles
 from hami_device_plugin.config import Config
-from hami_device_plugin.daemon import Daemon
+from hami_device_plugin.daemon import SOCKET_FOLDER, Daemon
+from hami_device_plugin.hostfiles import HostFiles
 from hami_device_plugin.settings import Settings, cluster_settings, node_settings
+from hami_device_plugin.uninstall import Uninstaller
 from hamikit import logs
+from hamikit.cluster import Api, ApiError, Unreachable
 from hamikit.codec import encode_register
 from hamikit.deviceconfig import ConfigError, load_section
 from hamikit.gpu import GpuError, Nvml
-from hamikit.service import serve, status_app
+from hamikit.service import Lifecycle, serve, status_app
 
 log = structlog.get_logger()
+
+LOOK_S = 5.0
 
 
 def main() -> int:
@@ -31,6 +38,8 @@ def main() -> int:
         settings = load_settings(config)
         if config.once:
             return once(Nvml(config.driver_root, sys_root=config.sys_root), settings)
+        if config.uninstall:
+            return uninstall(config)
         told = {key: str(value) for key, value in asdict(config).items()}
         log.info("starting", version=version("hami-device-plugin"), **told)
         asyncio.run(_serve(config, settings))
@@ -66,6 +75,28 @@ def once(nvml: Nvml, settings: Settings) -> int:
     devices = inventory.announced(nvml.cards(), settings)
     print(encode_register(devices))
     print(f"{sum(device.count for device in devices)} slots of {settings.family.count}")
+    return 0
+
+
+def uninstall(config: Config) -> int:
+    """Look until told to end: a DaemonSet's pod must not end by itself."""
+    files = HostFiles(config.vgpu_dir)
+    cdi = CdiFiles(config.cdi_dirs, config.cdi_dynamic_dir)
+    sockets = config.plugin_dir / SOCKET_FOLDER
+    api = Api.from_environment()
+    remover = Uninstaller(api, config.node_name, files, cdi, sockets=sockets, now=time.time)
+    lifecycle = Lifecycle()
+    lifecycle.stop_on_signals()
+    said: list[str] | None = None
+    while not lifecycle.stopping.is_set():
+        try:
+            staying = remover.look()
+        except (ApiError, Unreachable) as error:
+            staying = [f"cannot look: {error}"]
+        if staying != said:
+            print("\n".join(staying) or f"node {config.node_name} is clean", flush=True)
+        said = staying
+        lifecycle.stopping.wait(LOOK_S)
     return 0
 
 

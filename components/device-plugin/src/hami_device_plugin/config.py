@@ -31,6 +31,7 @@ class Config:
     scan_s: float
     prestart_s: float
     once: bool
+    uninstall: bool
     log_level: str
 
     @property
@@ -67,6 +68,7 @@ class Config:
             scan_s=options.scan_seconds,
             prestart_s=options.prestart_seconds,
             once=options.once,
+            uninstall=options.uninstall,
             log_level=options.log_level,
         )
 
@@ -100,4 +102,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     ):
         parser.add_argument(name, type=float, default=default, help=f"{text} ({default:g})")
     parser.add_argument("--once", action="store_true", help="print what would be announced, end")
+    parser.add_argument(
+        "--uninstall",
+        action="store_true",
+        help="take our files and annotations off this node, each as soon as no pod needs it",
+    )
     return parser

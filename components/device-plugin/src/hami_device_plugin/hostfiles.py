@@ -155,6 +155,12 @@ class HostFiles:
         """Remove what a killed plugin left half written before `old` (Unix seconds)."""
         remove_temporaries(self._grants, "", old)
 
+    def remove_folders(self) -> None:
+        """Remove our folders when they are empty; others' files stay, and so do their folders."""
+        for folder in (self._containers, self._grants):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
     def known_pods(self) -> dict[str, float]:
         """The pods that have files here, and when the newest folder of each was made."""
         found: dict[str, float] = {}

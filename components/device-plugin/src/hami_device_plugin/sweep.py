@@ -2,18 +2,29 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from hami_device_plugin.cdifiles import CdiFiles
 from hami_device_plugin.grant import PodGrant
 from hami_device_plugin.hostfiles import HostFiles
-from hami_device_plugin.pods import Pods
 
 log = structlog.get_logger()
 
 # What is younger may belong to a pod that we are about to hear of.
 GRACE_S = 60.0
+
+
+class Existing(Protocol):
+    """Which pods there are."""
+
+    @property
+    def complete(self) -> Callable[[], bool]:
+        """Whether all are known."""
+
+    def living(self) -> frozenset[str]:
+        """UIDs of those that have not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,7 @@ def leftovers(
 
 def sweep(
     admitted: dict[str, PodGrant],
-    pods: Pods,
+    pods: Existing,
     files: HostFiles,
     cdi: CdiFiles,
     now: Callable[[], float],

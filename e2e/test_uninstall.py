@@ -1,0 +1,51 @@
+"""Removing the product: running pods keep their slices, and nothing is left once they are gone.
+
+Runs last (by its name among the cluster tests) and puts the product back.
+"""
+
+import pytest
+
+from e2e import product
+from e2e.kube import wait_until
+from e2e.pods import container, pod, slice_of
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+OVERLAY = str(product.ROOT / product.OVERLAY)
+REMOVER = str(product.ROOT / "deploy/overlays/uninstall")
+NODES = ("hami-worker", "hami-control-plane")
+LEFT = "ls -d /usr/local/vgpu/* /var/run/cdi/hami* /var/lib/kubelet/device-plugins/hami 2>/dev/null"
+
+
+@pytest.fixture
+def removed(kube):
+    """The product off the cluster, and on it again afterwards."""
+    yield kube.kubectl("delete", "-k", OVERLAY, "--timeout=120s")
+    kube.kubectl("delete", "-k", REMOVER, "--ignore-not-found", "--timeout=120s")
+    product.install()
+
+
+def left(kube):
+    """What of ours is on the nodes."""
+    return [path for node in NODES for path in kube.node(node, "sh", "-c", f"{LEFT}; true").split()]
+
+
+def test_running_pods_keep_their_slices_and_then_nothing_is_left(kube, namespace, request):
+    """The remover says which pod keeps what; when the pod is gone, the nodes are as before."""
+    kube.create(pod("stays", namespace, container("c", slice_of(memory=3000))))
+    kube.wait_running(namespace, "stays")
+    request.getfixturevalue("removed")
+    query = ("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    assert kube.exec(namespace, "stays", "nvidia-smi", *query).split() == ["3000"]
+    kube.kubectl("apply", "-k", REMOVER)
+    selector = ("-n", "hami-uninstall", "-l", "app.kubernetes.io/name=hami-uninstall")
+
+    def said():
+        return kube.kubectl("logs", *selector, "--all-containers", "--tail=-1", check=False)
+
+    reason = f"limits of pod {namespace}/stays stay"
+    wait_until(lambda: None if reason in said() else f"{reason!r} in {said()!r}", 90)
+    assert kube.exec(namespace, "stays", "nvidia-smi", *query).split() == ["3000"]
+    kube.kubectl("delete", "pod", "-n", namespace, "stays")
+    wait_until(lambda: ", ".join(left(kube)) or None, 90)
+    for node in kube.get("nodes")["items"]:
+        assert [k for k in node["metadata"]["annotations"] if k.startswith("hami.io/")] == []
