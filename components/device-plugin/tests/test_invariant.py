@@ -4,11 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hami_device_plugin.grant import ContainerGrant, PodGrant, Slice
-from hami_device_plugin.invariant import Share, excess, peak
+from hami_device_plugin.invariant import excess, peak
 from hamikit.codec import RegisteredDevice
+from hamikit.footprint import Share
 from hamikit.shape import Role
 
-CARDS = {"a": RegisteredDevice(id="a", devmem=100, devcore=100)}
+CARDS = {"a": RegisteredDevice(id="a", count=10, devmem=100, devcore=100)}
 
 
 def container(role, memory, cores=0, uuid="a"):
@@ -19,15 +20,6 @@ def container(role, memory, cores=0, uuid="a"):
 def pod(uid, *containers):
     """A pod's grant."""
     return PodGrant(uid, "ns", f"pod-{uid}", "", containers)
-
-
-def test_the_peak_of_a_pod():
-    """Init containers run one by one beside earlier sidecars, then all apps beside all sidecars."""
-    side, late = container(Role.SIDECAR, 10), container(Role.SIDECAR, 5)
-    init, big = container(Role.INIT, 30), container(Role.INIT, 60)
-    apps = [container(Role.APP, 20), container(Role.APP, 20)]
-    assert peak([side, init, late, *apps]) == {"a": Share(55)}
-    assert peak([side, big, late, *apps]) == {"a": Share(70)}
 
 
 def test_what_fits_exactly_fits():
@@ -47,6 +39,22 @@ def test_too_much_is_named_with_its_holders():
     )
     found = excess(pod("1", container(Role.APP, 1, 21)), [other], CARDS)
     assert (found.what, found.held, found.wanted) == ("percent", 80, 21)
+
+
+def test_as_many_tasks_as_the_card_is_split_for():
+    """The eleventh is refused, however little it asks for."""
+    others = [pod(str(number), container(Role.APP, 1)) for number in range(10)]
+    found = excess(pod("new", container(Role.APP, 1)), others, CARDS)
+    assert (found.what, found.held, found.wanted) == ("tasks", 10, 1)
+
+
+def test_a_card_of_its_own():
+    """100 percent is a whole card at any core scaling, and nobody else's beside it."""
+    half = {"a": RegisteredDevice(id="a", count=10, devmem=100, devcore=50)}
+    alone, small = pod("1", container(Role.APP, 1, 100)), pod("2", container(Role.APP, 1, 0))
+    assert excess(alone, [], half) is None
+    assert excess(alone, [small], half).what == "percent"
+    assert excess(small, [alone], half).what == "percent"
 
 
 def test_a_pod_does_not_compete_with_itself():
@@ -70,6 +78,7 @@ def test_admitted_one_by_one_a_card_never_overflows(pods):
     loads = [peak(grant.containers).get("a", Share()) for grant in admitted]
     assert sum(load.memory_mib for load in loads) <= 100
     assert sum(load.cores for load in loads) <= 100
+    assert sum(load.slots for load in loads) <= 10
 
 
 @given(st.lists(CONTAINERS, max_size=6))

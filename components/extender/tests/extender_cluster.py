@@ -9,12 +9,13 @@ from extender_kit import make_pod
 from hami_extender.binding import Binder
 from hami_extender.flights import Flights
 from hami_extender.snapshot import Snapshot
-from hami_extender.usage import NOTHING, footprint, roles_of
+from hami_extender.usage import footprint, roles_of
 from hami_extender.wire import BindArgs
 from hamikit import names
 from hamikit.cluster import ApiError, Unreachable
 from hamikit.codec import decode_grant
 from hamikit.devices import NVIDIA
+from hamikit.footprint import NOTHING
 from hamikit.informer import Change
 from hamikit.objects import Pod
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hami_extender.fit import Cards, Misfit, Wish, charge, fit_container
 from hami_extender.inventory import Card
-from hami_extender.usage import NOTHING, Share
+from hamikit.footprint import NOTHING, Share
 from hamikit.shape import ContainerRequest, Selectors
 
 

@@ -6,8 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hami_extender.usage import NOTHING, Kind
+from hami_extender.usage import Kind
 from hamikit.cluster import ApiError
+from hamikit.footprint import NOTHING
 from hamikit.informer import Change
 
 NODES = {

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hami_extender.inventory import Card
 from hami_extender.placement import Placement
 from hami_extender.score import best_nodes, card_score, node_score, priorities, sort_key
-from hami_extender.usage import NOTHING, Share
+from hamikit.footprint import NOTHING, Share
 
 
 def card(uuid="a", index=0, *, slots=10, memory_mib=8000, cores=100, numa=0):

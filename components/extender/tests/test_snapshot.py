@@ -3,9 +3,10 @@
 from extender_kit import container, device, make_node, make_pod
 
 from hami_extender.snapshot import Snapshot
-from hami_extender.usage import Kind, Share
+from hami_extender.usage import Kind
 from hamikit.codec import GrantedDevice
 from hamikit.devices import NVIDIA
+from hamikit.footprint import Share
 from hamikit.informer import Change
 
 GRANT = "a,NVIDIA,1000,10:;"

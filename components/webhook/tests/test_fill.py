@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hami_webhook.fill import additions, asks
+from hami_webhook.fill import additions, asked, asks
 from hamikit.devices import NVIDIA
 
 GPU, MEM, PERCENT, CORES = (
@@ -48,6 +48,17 @@ def test_requests_alone_are_copied():
     assert additions({}, {GPU: "2", MEM: "100"}, NVIDIA) == {GPU: "2", MEM: "100"}
     assert additions({GPU: "1"}, {GPU: "1", MEM: "100"}, NVIDIA) == {MEM: "100"}
     assert additions({}, {GPU: "0"}, NVIDIA) == {}
+
+
+def test_a_limit_wins_over_a_request():
+    """As kubelet has it: what a container asks is its limit."""
+    assert asked({GPU: "1"}, {GPU: "2", MEM: "100"}, NVIDIA) == {GPU: "1", MEM: "100"}
+    assert not asks({GPU: "0"}, {GPU: "1"}, NVIDIA)
+
+
+def test_the_operators_default_count_is_implied():
+    """A defaultGPUNum of 2 gives two cards to whoever names none."""
+    assert additions({MEM: "3000"}, {}, replace(NVIDIA, default_count=2)) == {GPU: "2"}
 
 
 def test_without_a_default_count_nothing_is_implied():

@@ -57,6 +57,20 @@ def test_a_device_pod_is_labelled_and_sent_to_our_scheduler():
     assert after == expected
 
 
+def test_what_stands_beside_the_limits_stays():
+    """Requests and claims are the user's; only limits are completed."""
+    beside = {"requests": {"cpu": "1"}, "claims": [{"name": "net"}]}
+    before = pod({"name": "c", "resources": {"limits": {MEM: "3000"}, **beside}})
+    resources = mutate(before, RULES)["spec"]["containers"][0]["resources"]
+    assert resources == {"limits": {MEM: "3000", GPU: "1"}, **beside}
+
+
+def test_a_priority_is_written_as_a_plain_number():
+    """The limiter reads digits, whatever suffix the manifest has."""
+    after = mutate(pod(container({GPU: "1", PRIORITY: "1000m"})), RULES)
+    assert env_of(after) == [("CUDA_TASK_PRIORITY", "1")]
+
+
 def test_a_label_of_another_value_is_overwritten():
     """Our informers select by it, so a user cannot hide a pod."""
     before = pod(container({GPU: "1"}))

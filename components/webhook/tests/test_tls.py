@@ -18,7 +18,7 @@ from hami_webhook.issuer import issue
 from hami_webhook.metrics import Metrics
 from hami_webhook.review import decide
 from hami_webhook.rules import Rules
-from hami_webhook.tls import Front, Limits
+from hami_webhook.tls import Front, Limits, _Link
 
 HOST = "hami-webhook.hami-system.svc"
 POD = {"spec": {"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}}
@@ -196,6 +196,29 @@ def test_a_full_house_gives_up_those_that_never_asked(run):
         assert max(world.counts) <= 8
 
     run(scenario, Limits(handshake_s=60, connections=8))
+
+
+def test_of_those_that_never_asked_the_longest_silent_goes(run):
+    """Who has only just come, such as the API server before its first question, stays."""
+
+    async def scenario(world):
+        first = await world.connect()
+        world.clock = 1.0
+        second = await world.connect()
+        world.clock = 2.0
+        third = await world.connect()
+        await ended(first[0])
+        assert (await ask(second))[0] == 200
+        assert (await ask(third))[0] == 200
+
+    run(scenario, Limits(connections=2))
+
+
+def test_an_answer_that_has_just_gone_out_keeps_us_for_a_moment():
+    """Its last bytes may still be on their way through TLS."""
+    link = _Link(5.0)
+    assert link.busy(5.1)
+    assert not link.busy(5.5)
 
 
 def test_a_new_certificate_is_shown_without_a_restart(run):

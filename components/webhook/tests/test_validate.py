@@ -57,6 +57,7 @@ def test_what_can_be_right_has_no_fault(limits):
         ({GPU: "500m"}, "write a whole number"),
         ({GPU: "-1"}, "whole devices"),
         ({GPU: "1", PRIORITY: "-1"}, "write 0 for high or 1 for low"),
+        ({GPU: "1", PRIORITY: "2147483648"}, "write 0 for high or 1 for low"),
         ({GPU: "1", PRIORITY: "high"}, "write 0 for high or 1 for low"),
         ({PRIORITY: "1"}, f"{PRIORITY} given, but {GPU} is missing; ask for {GPU}: 1"),
         ({GPU: "0", MEM: "3000"}, f"{MEM} given, but {GPU} is 0; ask for {GPU}: 1"),
@@ -142,6 +143,15 @@ def test_a_privileged_container_beside_devices():
     [fault] = validate(Pod(spec=PodSpec([gpu], init_containers=[plain])), RULES)
     assert fault.startswith("container plain is privileged")
     assert validate(Pod(spec=PodSpec([plain])), RULES) == []
+
+
+def test_a_device_of_an_init_container_alone():
+    """The pod's own faults count as much as with a device of an app container."""
+    faults = validate(
+        pod({}, init=[{GPU: "1"}], node_name="n1", annotations={names.POD_NODE_POLICY: "tight"}),
+        RULES,
+    )
+    assert [fault.split()[0] for fault in faults] == ["pod", "annotation"]
 
 
 def test_a_chosen_node():

@@ -6,56 +6,18 @@ from dataclasses import dataclass
 
 from hami_device_plugin.grant import ContainerGrant, PodGrant
 from hamikit.codec import RegisteredDevice
-from hamikit.shape import Role
+from hamikit.footprint import NOTHING, Footprint, Share, footprint, share_of
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """An amount of a card: MiB of memory and percent of its compute."""
-
-    memory_mib: int = 0
-    cores: int = 0
-
-    def __add__(self, other: "Share") -> "Share":
-        """Both at the same time."""
-        return Share(self.memory_mib + other.memory_mib, self.cores + other.cores)
-
-    def or_more(self, other: "Share") -> "Share":
-        """Whichever is more, in each respect: one after the other."""
-        return Share(max(self.memory_mib, other.memory_mib), max(self.cores, other.cores))
+def peak(containers: Iterable[ContainerGrant]) -> dict[str, Share]:
+    """The most that a pod's containers hold of each card at any moment."""
+    return footprint((container.role, _load(container)) for container in containers)
 
 
-NOTHING = Share()
-Load = Mapping[str, Share]
-"""Shares by card UUID."""
-
-
-def peak(containers: Iterable[ContainerGrant]) -> Load:
-    """The most that a pod's containers hold of each card at any moment.
-
-    Init containers run one after the other, each beside the sidecars started before it; then all
-    app containers run beside all sidecars.
-    """
-    sidecars: dict[str, Share] = defaultdict(Share)
-    apps: dict[str, Share] = defaultdict(Share)
-    most: dict[str, Share] = defaultdict(Share)
-    for container in containers:
-        for uuid, share in _load(container).items():
-            if container.role is Role.INIT:
-                most[uuid] = most[uuid].or_more(sidecars[uuid] + share)
-            elif container.role is Role.SIDECAR:
-                sidecars[uuid] += share
-            else:
-                apps[uuid] += share
-    for uuid in {*sidecars, *apps}:
-        most[uuid] = most[uuid].or_more(sidecars[uuid] + apps[uuid])
-    return dict(most)
-
-
-def _load(container: ContainerGrant) -> Load:
+def _load(container: ContainerGrant) -> Footprint:
     load: dict[str, Share] = defaultdict(Share)
     for part in container.slices:
-        load[part.uuid] += Share(part.memory_mib, part.cores)
+        load[part.uuid] += share_of(part.memory_mib, part.cores)
     return load
 
 
@@ -89,9 +51,16 @@ def excess(
     for uuid, wanted in sorted(peak(pod.containers).items()):
         holders = tuple(key for key, load in loads if uuid in load)
         held = sum((load.get(uuid, NOTHING) for _, load in loads), NOTHING)
-        card = cards[uuid]
-        if held.memory_mib + wanted.memory_mib > card.devmem:
-            return Excess(uuid, "MiB", held.memory_mib, wanted.memory_mib, card.devmem, holders)
-        if held.cores + wanted.cores > card.devcore:
+        both, card = held + wanted, cards[uuid]
+        limits = (
+            ("tasks", held.slots, wanted.slots, card.count),
+            ("MiB", held.memory_mib, wanted.memory_mib, card.devmem),
+        )
+        for what, has, wants, total in limits:
+            if has + wants > total:
+                return Excess(uuid, what, has, wants, total, holders)
+        # Who has a card alone may have more percent than core scaling below 1 leaves of it.
+        too_much = bool(held.slots) if both.exclusive else both.cores > card.devcore
+        if too_much:
             return Excess(uuid, "percent", held.cores, wanted.cores, card.devcore, holders)
     return None

@@ -9,7 +9,8 @@ from hami_extender import fit
 from hami_extender.inventory import Card, NodeFacts
 from hami_extender.placement import Question, Refusal
 from hami_extender.snapshot import Snapshot
-from hami_extender.usage import NOTHING, NodeState, Share
+from hami_extender.usage import NodeState
+from hamikit.footprint import NOTHING, Share
 from hamikit.objects import Pod
 from hamikit.shape import ContainerRequest
 

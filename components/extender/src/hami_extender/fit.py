@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hami_extender.inventory import Card
 from hami_extender.score import MUTEX, card_score, sort_key
-from hami_extender.usage import EXCLUSIVE_CORES, NOTHING, Share, share_of
+from hamikit.footprint import EXCLUSIVE_CORES, NOTHING, Share, share_of
 from hamikit.shape import ContainerRequest, Selectors
 
 MODE_MIG = "mig"

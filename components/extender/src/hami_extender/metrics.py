@@ -11,7 +11,8 @@ from prometheus_client.core import GaugeMetricFamily
 from hami_extender.inventory import Card
 from hami_extender.placement import Question, Refusal
 from hami_extender.snapshot import Snapshot
-from hami_extender.usage import NOTHING, Holding, Kind, Share
+from hami_extender.usage import Holding, Kind
+from hamikit.footprint import NOTHING, Share
 from hamikit.objects import Pod
 
 MIB = 2**20

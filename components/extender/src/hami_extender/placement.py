@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from hami_extender.fit import Cards, Misfit, Wish, charge, fit_container
 from hami_extender.inventory import NodeFacts
 from hami_extender.score import node_score
-from hami_extender.usage import NOTHING, NodeState, device_ids
+from hami_extender.usage import NodeState, device_ids
 from hamikit import names
 from hamikit.codec import GrantedDevice, Slots
+from hamikit.footprint import NOTHING
 from hamikit.shape import ContainerRequest, PodShape, Role
 
 UNREGISTERED = "node unregistered"

@@ -10,7 +10,7 @@ from heapq import nsmallest
 from typing import Protocol
 
 from hami_extender.inventory import Card
-from hami_extender.usage import NOTHING, Share
+from hamikit.footprint import NOTHING, Share
 
 BINPACK = "binpack"
 SPREAD = "spread"

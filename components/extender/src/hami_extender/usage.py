@@ -1,62 +1,16 @@
 """Who holds what: pods' grants summed per node and card, kept exact by small steps."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
 
 from hami_extender.inventory import NodeFacts
 from hamikit.codec import GrantedDevice, Slots
+from hamikit.footprint import NOTHING, Footprint, Share, share_of
+from hamikit.footprint import footprint as pod_footprint
 from hamikit.objects import Pod
 from hamikit.shape import Role
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A part of one card: tasks, MiB, percent of its compute, and tasks that want it alone."""
-
-    slots: int = 0
-    memory_mib: int = 0
-    cores: int = 0
-    exclusive: int = 0
-
-    def __add__(self, other: "Share") -> "Share":
-        return Share(
-            self.slots + other.slots,
-            self.memory_mib + other.memory_mib,
-            self.cores + other.cores,
-            self.exclusive + other.exclusive,
-        )
-
-    def __sub__(self, other: "Share") -> "Share":
-        return Share(
-            self.slots - other.slots,
-            self.memory_mib - other.memory_mib,
-            self.cores - other.cores,
-            self.exclusive - other.exclusive,
-        )
-
-    def peak(self, other: "Share") -> "Share":
-        """The larger of each part."""
-        return Share(
-            max(self.slots, other.slots),
-            max(self.memory_mib, other.memory_mib),
-            max(self.cores, other.cores),
-            max(self.exclusive, other.exclusive),
-        )
-
-
-NOTHING = Share()
-EXCLUSIVE_CORES = 100
-"""A task with this many percent has its card to itself, whatever the card's core scaling."""
-
-Footprint = Mapping[str, Share]
-"""Card UUID -> what a pod takes of it at its worst moment."""
-
-
-def share_of(memory_mib: int, cores: int) -> Share:
-    """What one container takes of one card."""
-    return Share(1, memory_mib, cores, int(cores >= EXCLUSIVE_CORES))
 
 
 def roles_of(pod: Pod) -> list[Role]:
@@ -76,39 +30,10 @@ def _per_card(slot: Iterable[GrantedDevice]) -> dict[str, Share]:
     return taken
 
 
-def _plus(left: Footprint, right: Footprint) -> dict[str, Share]:
-    total = dict(left)
-    for uuid, share in right.items():
-        total[uuid] = total.get(uuid, NOTHING) + share
-    return total
-
-
-def _peak(left: Footprint, right: Footprint) -> dict[str, Share]:
-    peak = dict(left)
-    for uuid, share in right.items():
-        peak[uuid] = peak.get(uuid, NOTHING).peak(share)
-    return peak
-
-
 def footprint(roles: Sequence[Role], slots: Slots) -> dict[str, Share]:
-    """What a pod takes of each card, by kubelet's arithmetic.
-
-    Per card: the larger of (any init container plus the sidecars started before it) and (all app
-    containers plus all sidecars).
-    Source: kubernetes pkg/api/v1/resource helpers, KEP-753 (sidecar containers).
-    """
-    sidecars: dict[str, Share] = {}
-    apps: dict[str, Share] = {}
-    peak: dict[str, Share] = {}
-    for role, slot in zip(roles, _aligned(slots, len(roles)), strict=True):
-        own = _per_card(slot)
-        if role is Role.APP:
-            apps = _plus(apps, own)
-        elif role is Role.SIDECAR:
-            sidecars = _plus(sidecars, own)
-        else:
-            peak = _peak(peak, _plus(sidecars, own))
-    return _peak(peak, _plus(sidecars, apps))
+    """What a pod with this grant takes of each card at its worst moment."""
+    aligned = _aligned(slots, len(roles))
+    return pod_footprint(zip(roles, map(_per_card, aligned), strict=True))
 
 
 def _aligned(slots: Slots, containers: int) -> Slots:
