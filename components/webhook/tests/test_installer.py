@@ -203,3 +203,17 @@ def test_a_refusal_is_passed_on(installed):
     installed.api.get = forbidden
     with pytest.raises(ApiError, match="403"):
         installed.installer.run_once()
+    assert installed.api.writes == []
+
+
+def test_a_registration_that_changes_meanwhile_is_looked_at_again(installed):
+    """Whatever stands at that place now may be somebody else's webhook."""
+
+    def before_the_patch():
+        installed.api.before = installed.api.objects[REGISTRATION]["webhooks"].reverse
+
+    installed.api.before = before_the_patch
+    with pytest.raises(jsonpatch.JsonPatchTestFailed):
+        installed.installer.run_once()
+    assert installed.api.objects[REGISTRATION]["webhooks"][0] == {"name": "b", "clientConfig": {}}
+    installed.run()

@@ -198,6 +198,39 @@ def test_a_full_house_gives_up_those_that_never_asked(run):
     run(scenario, Limits(handshake_s=60, connections=8))
 
 
+def test_who_leaves_is_no_longer_counted(run):
+    """Otherwise the house would fill with clients long gone."""
+
+    async def scenario(world):
+        empty = asyncio.Event()
+        world.front._count = lambda number: None if number else empty.set()
+        _, writer = await world.connect()
+        writer.close()
+        await empty.wait()
+
+    run(scenario)
+
+
+def test_a_failed_accept_is_tried_again(run):
+    """Out of file descriptors for a moment: who comes afterwards is served."""
+
+    async def scenario(world):
+        loop = asyncio.get_running_loop()
+        accept, failures = loop.sock_accept, [OSError(24, "Too many open files")]
+
+        async def scarce(listener):
+            if failures:
+                raise failures.pop()
+            return await accept(listener)
+
+        loop.sock_accept = scarce
+        for _ in range(2):
+            assert (await ask(await world.connect()))[0] == 200
+        assert failures == []
+
+    run(scenario)
+
+
 def test_of_those_that_never_asked_the_longest_silent_goes(run):
     """Who has only just come, such as the API server before its first question, stays."""
 
