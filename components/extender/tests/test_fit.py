@@ -122,6 +122,25 @@ def test_types_match_in_any_case_and_by_part():
     assert fit_container(node, wish(use_type="a100"), ask()) == [0]
 
 
+def test_uuids_match_whole():
+    """A UUID that another one starts with is not that other card."""
+    node = cards(card("GPU-1"), card("GPU-12", 1))
+    assert fit_container(node, wish(use_uuid="GPU-1"), ask()) == [0]
+    assert fit_container(node, wish(nouse_uuid="GPU-1"), ask()) == [1]
+
+
+def test_a_wish_may_name_several_modes():
+    """A card will do if its mode is among them."""
+    assert fit_container(cards(card("a")), wish(vgpu_mode="mps,hami-core"), ask()) == [0]
+
+
+def test_what_is_asked_counts_only_where_the_type_is_the_vendors_word():
+    """HAMi's order: elsewhere cards are compared as they are, before the request."""
+    for kind, expected in (("NVIDIA", 0), ("NVIDIA-Test", 1)):
+        node = cards(card("large", 0, memory_mib=16000, type=kind), card("small", 1, type=kind))
+        assert fit_container(node, wish("spread"), ask(mem=4000)) == [expected]
+
+
 @pytest.mark.parametrize("cores", [50, 100, 200])
 def test_exclusive_is_satisfiable_on_a_free_card_whatever_the_scaling(cores):
     """Gpucores 100 asks for an unused card, also where its cores are scaled (HAMi 8.23)."""
@@ -141,6 +160,16 @@ def test_numa_bind_stays_within_a_group():
     assert sorted(fit_container(node, wish(numa_bind=True), ask(2))) == [0, 1]
     found = fit_container(node, wish(numa_bind=True), ask(3))
     assert found.reason == "1/3 NumaNotFit, 2/3 AllocatedCardsInsufficientRequest"
+    assert found.cards == ((2, "NumaNotFit"),)
+
+
+def test_a_card_that_is_out_starts_no_group():
+    """What was gathered before it is short of cards, not torn apart."""
+    node = cards(card("a", 0), card("b", 1), card("c", 2, numa=1, health=False))
+    found = fit_container(node, wish("binpack", numa_bind=True), ask(3))
+    assert found == Misfit(
+        "1/3 CardNotHealth, 2/3 AllocatedCardsInsufficientRequest", ((2, "CardNotHealth"),)
+    )
 
 
 shares = st.builds(
