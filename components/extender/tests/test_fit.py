@@ -52,6 +52,14 @@ REJECTED = [
     ("no uuid", card("a"), NOTHING, ask(), wish(nouse_uuid="b, a"), "CardUuidMismatch"),
     ("slots", card("a", slots=1), Share(1), ask(), wish(), "CardTimeSlicingExhausted"),
     ("mutex", card("a"), Share(1), ask(), wish("mutex"), "ExclusiveDeviceAllocateConflict"),
+    (
+        "mutex in a list",
+        card("a"),
+        Share(1),
+        ask(),
+        wish("spread, mutex"),
+        "ExclusiveDeviceAllocateConflict",
+    ),
     ("memory", card("a"), Share(1, 7001), ask(), wish(), "CardInsufficientMemory"),
     (
         "percent",

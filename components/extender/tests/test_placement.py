@@ -104,6 +104,9 @@ def test_kubelets_ids_are_counted():
     ledger.hold("u", holding_of(Kind.GRANT, "n", "d/x", [Role.APP] * 4, slots))
     pod = make_pod("p", container(gpu=1, mem=1))
     assert place(ledger.nodes["n"], question(pod)) == Refusal("NodeSlotsExhausted")
+    ledger.hold("u", holding_of(Kind.GRANT, "n", "d/x", [Role.APP] * 3, slots[:3]))
+    assert isinstance(place(ledger.nodes["n"], question(pod)), Placement)
+    ledger.hold("u", holding_of(Kind.GRANT, "n", "d/x", [Role.APP] * 4, slots))
     # What a card lacks says more.
     whole = make_pod("p", container(gpu=2, mem=1))
     assert place(ledger.nodes["n"], question(whole)).reason == "NodeInsufficientDevice"

@@ -30,6 +30,12 @@ def test_card_score_vector():
     assert card_score(one, Share(2, 2048, 1)) == 7.0
 
 
+def test_each_part_of_what_is_asked_counts():
+    """One task of ten, a tenth of the cores and a tenth of the memory."""
+    assert card_score(card(), NOTHING, Share(1, 800, 10)) == 3
+    assert card_score(card(), Share(1, 800, 10), Share(2, 1600, 20)) == 9
+
+
 def test_a_card_without_a_total_scores_zero():
     """Nothing is divided by zero."""
     assert card_score(card(cores=0), Share(1, 1000, 0)) == 0
@@ -51,6 +57,7 @@ USED = {"a": Share(1, 2000, 20), "b": NOTHING, "c": Share(2, 500, 5)}
         ("numa,binpack", False, "c"),
         ("binpack, numa", False, "a"),
         ("mutex,spread", False, "b"),
+        ("no such, nor this", False, "b"),
         ("binpack", True, "a"),
         ("spread", True, "c"),
         ("mutex", True, "c"),

@@ -50,6 +50,7 @@ def test_an_exclusive_init_container_keeps_the_card_exclusive():
 def test_slots_that_hami_lost_are_put_back_in_front():
     """With fewer slots than containers they are the last ones' (HAMi 8.1); more are ignored."""
     assert footprint([INIT, APP], ((dev("a", 7),),)) == {"a": Share(1, 7, 0)}
+    assert footprint([INIT, APP, APP], ((dev("a", 7),), (dev("a", 5),))) == {"a": Share(2, 12, 0)}
     assert footprint([APP], ((dev("a", 7),), (), ())) == {"a": Share(1, 7, 0)}
 
 
