@@ -107,16 +107,23 @@ def make_pod() -> Callable[..., Pod]:
         gone = ContainerState(terminated=ContainerStateTerminated())
         again = ContainerState(waiting={"reason": "CrashLoopBackOff"})
         here = ContainerState(running={"startedAt": "2026-01-01T00:00:00Z"})
-        statuses = [
-            ContainerStatus(
-                name, state=gone if name in ended else again if name in waiting else here
-            )
-            for name in containers
-        ]
+
+        def statuses(names: tuple[str, ...]) -> list[ContainerStatus]:
+            return [
+                ContainerStatus(
+                    name, state=gone if name in ended else again if name in waiting else here
+                )
+                for name in names
+            ]
+
         return Pod(
             Metadata(f"pod-{uid}", "ns", uid),
             PodSpec([Container(c) for c in containers], [Container(c) for c in init], "node-1"),
-            PodStatus(phase, container_statuses=statuses),
+            PodStatus(
+                phase,
+                init_container_statuses=statuses(init),
+                container_statuses=statuses(containers),
+            ),
         )
 
     return make

@@ -103,14 +103,26 @@ def test_activity_in_the_future_is_now(granted, root, make_pod):
 
 def test_without_a_usage_file_the_limit_remains(granted, root, make_pod):
     """What was granted is known from the host's own file."""
-    granted("uid-a_main", ("GPU-a", 3000, 0))
+    granted("uid-a_main", ("GPU-a", 3000, 0), ("GPU-b", 500, 0))
     (root / "uid-a_main" / "usage").unlink()
     text = exposition(ContainerCollector(root, lambda: [make_pod("uid-a", "main")]))
     who = {"namespace": "ns", "pod": "pod-uid-a", "container": "main"}
-    device = {"vdevice_index": "0", "device_uuid": "GPU-a"}
-    assert samples(text, "hami_vgpu_memory_limit_bytes") == [({**who, **device}, 3000 * MIB)]
+    first = {"vdevice_index": "0", "device_uuid": "GPU-a"}
+    second = {"vdevice_index": "1", "device_uuid": "GPU-b"}
+    assert samples(text, "hami_vgpu_memory_limit_bytes") == [
+        ({**who, **first}, 3000 * MIB),
+        ({**who, **second}, 500 * MIB),
+    ]
     assert samples(text, "hami_vgpu_memory_used_bytes") == []
     assert samples(text, "hami_container_limiter_unlimited") == []
+
+
+@pytest.mark.parametrize(("starts", "shown"), [(0, 0.0), (1, 1.0), (7, 1.0)])
+def test_a_single_start_without_a_limit_shows(granted, root, make_pod, starts, shown):
+    """One process is enough to take a whole card; the series says whether, not how often."""
+    granted("uid-a_main", ("GPU-a", 1, 0)).unlimited(starts)
+    text = exposition(ContainerCollector(root, lambda: [make_pod("uid-a", "main")]))
+    assert [value for _, value in samples(text, "hami_container_limiter_unlimited")] == [shown]
 
 
 def test_build_info_has_hamis_labels():

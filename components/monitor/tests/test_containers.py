@@ -56,6 +56,16 @@ def test_leaves_out_what_is_no_running_container_of_a_known_pod(root, granted, m
     assert read(root, *pods) == ([], {})
 
 
+def test_an_init_container_counts_while_it_runs(root, granted, make_pod):
+    """Afterwards its account is stale; before its pod has a status nothing says it has ended."""
+    granted("uid-a_prepare", ("GPU-a", 100, 0))
+    for ended, seen in ((), ["prepare"]), (("prepare",), []):
+        readings, _ = read(root, make_pod("uid-a", "main", init=("prepare",), ended=ended))
+        assert [r.container for r in readings] == seen
+    new = Pod(Metadata("p", "ns", "uid-a"), PodSpec([Container("prepare")]))
+    assert [r.container for r in read(root, new)[0]] == ["prepare"]
+
+
 def test_a_missing_root_is_an_empty_node(tmp_path, make_pod):
     """Before the first grant there is no folder at all."""
     assert read(tmp_path / "absent", make_pod("uid-a", "main")) == ([], {})
