@@ -167,6 +167,46 @@ def test_a_conflict_with_a_binding_that_nobody_heard_of():
     assert world.kind(pod) is Kind.GRANT
 
 
+def test_a_conflict_with_a_pod_that_has_run_to_its_end():
+    """A predecessor placed it and it is over already: nothing is held for it."""
+    world, pod = one_card()
+    grant = {names.POD_DEVICES_ALLOCATED: "GPU-a,NVIDIA,1000,7:;"}
+    world.cluster.write(
+        {"metadata": {"name": "p", "uid": "uid-p", "annotations": grant}, "target": {"name": "n"}}
+    )
+    world.cluster.finish("p")
+    assert "is gone" in world.bind(pod)
+    assert world.kind(pod) is None
+
+
+def test_a_lease_lost_before_the_write():
+    """The successor may be choosing already: nothing is written, and nothing is held."""
+    world, pod = one_card()
+    answers = iter(["", "not leading"])
+    world.binder._missing = lambda: next(answers)
+    assert world.bind(pod) == "not leading"
+    assert (world.kind(pod), world.cluster.bindings) == (None, [])
+    assert world.flights.get("uid-p") is None
+
+
+def test_a_slow_read_shows_the_pod_as_it_was_when_asked():
+    """The answer to an early question comes when the time is over, and the write after it."""
+    world, pod = one_card()
+    world.cluster.faults.append(LATE)
+    get = world.cluster.get
+
+    def slow(*args):
+        seen = get(*args)
+        world.sleep(10)
+        world.cluster.get = get
+        return seen
+
+    world.cluster.get = slow
+    world.bind(pod)
+    assert len(world.cluster.bindings) == 1
+    assert world.kind(pod) is Kind.FLIGHT
+
+
 def test_a_conflict_with_a_pod_of_the_same_name():
     """The pod that was meant is gone; the new one keeps its chance."""
     world, pod = one_card()

@@ -102,6 +102,22 @@ def test_a_term_in_between_is_noticed_by_the_time_of_taking():
     assert world.leader.missing() == TAKING_OVER
 
 
+def test_a_term_that_ends_during_the_look_at_the_cluster():
+    """What was caught up with then says nothing about the next term."""
+    world = World()
+    world.lease()
+    world.later(4)
+    world.lease()
+
+    def overtaken():
+        world.lease(acquired="b")
+        return True
+
+    world.leader._caught_up = overtaken
+    assert world.leader.missing() == TAKING_OVER
+    assert world.leader.missing() == TAKING_OVER
+
+
 def test_a_lease_that_is_gone_or_makes_no_sense():
     """Nothing is bound."""
     world = World().settled()

@@ -172,6 +172,14 @@ def test_the_shortlist_is_the_best_few():
     assert world.claim(pod) is None
 
 
+def test_two_nodes_are_left_to_prioritize():
+    """A choice between them is kube-scheduler's, so nothing is claimed before it asks."""
+    world = World(make_node("n1", device("a")), make_node("n2", device("b")))
+    pod = make_pod("p")
+    assert world.filter(pod).node_names == ["n1", "n2"]
+    assert world.claim(pod) is None
+
+
 def test_prioritize_claims_the_best_node():
     """The best is alone at 10 and claimed; the next pod sees the claim and finds another card."""
     world = World(make_node("n1", device("a", devmem=1500)), make_node("n2", device("b")))
@@ -193,11 +201,14 @@ def test_a_claim_ends():
     assert world.filter(make_pod("q")).node_names == ["n"]
 
 
-def test_a_pod_with_volumes_gets_one_node_and_a_longer_claim():
+@pytest.mark.parametrize(
+    "volume", [{"persistentVolumeClaim": {"claimName": "c"}}, {"ephemeral": {}}]
+)
+def test_a_pod_with_volumes_gets_one_node_and_a_longer_claim(volume):
     """Binding its volumes comes first and may take long."""
     world = World(make_node("n1", device("a")), make_node("n2", device("b", devmem=1500)))
     value = msgspec.to_builtins(make_pod("p"))
-    value["spec"]["volumes"] = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
+    value["spec"]["volumes"] = [{"name": "v", **volume}]
     pod = msgspec.convert(value, type(make_pod("p")))
     assert world.filter(pod, "n1", "n2").node_names == ["n1"]
     world.time = CLAIM_S + 1

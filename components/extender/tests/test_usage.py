@@ -116,6 +116,13 @@ def test_footprint_is_the_worst_moment(parts):
     )
 
 
+def test_a_node_that_never_was_leaves_nothing_behind():
+    """Its end may be told without its beginning."""
+    ledger = Ledger()
+    ledger.set_facts("ghost", None)
+    assert ledger.nodes == {}
+
+
 @given(
     st.lists(
         st.tuples(
