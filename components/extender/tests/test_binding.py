@@ -179,6 +179,22 @@ def test_a_conflict_with_a_pod_that_has_run_to_its_end():
     assert world.kind(pod) is None
 
 
+def test_a_refusal_does_not_undo_what_the_watch_has_shown():
+    """A predecessor's Binding was seen while ours was on its way: its grant is not ours to free."""
+    world, pod = one_card()
+    grant = {names.POD_DEVICES_ALLOCATED: "GPU-a,NVIDIA,1000,7:;"}
+    meta = {"name": "p", "uid": "uid-p", "annotations": grant}
+
+    def meanwhile():
+        world.cluster.write({"metadata": meta, "target": {"name": "n"}})
+        world.cluster.deliver_all(world.snapshot)
+
+    world.cluster.during = meanwhile
+    world.cluster.faults.append(ApiError(403, "Forbidden", "because"))
+    assert world.bind(pod).startswith("binding refused")
+    assert world.kind(pod) is Kind.GRANT
+
+
 def test_a_lease_lost_before_the_write():
     """The successor may be choosing already: nothing is written, and nothing is held."""
     world, pod = one_card()
