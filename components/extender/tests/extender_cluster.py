@@ -4,7 +4,7 @@ import json
 from collections import deque
 
 import msgspec
-from extender_kit import make_pod
+from extender_kit import device, make_node, make_pod
 
 from hami_extender.binding import Binder
 from hami_extender.flights import Flights
@@ -232,3 +232,11 @@ class BindWorld:
         """How sure the pod's holding is."""
         held = self.snapshot.ledger.holdings.get(pod.metadata.uid)
         return held.kind if held else None
+
+
+def one_card(memory=1500):
+    """A node with one card that holds one pod of 1000 MiB, and the pod."""
+    world = BindWorld(make_node("n", device("GPU-a", devmem=memory)))
+    pod = world.cluster.add("p")
+    world.cluster.deliver_all(world.snapshot)
+    return world, pod

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from extender_cluster import LATE, LOST_AFTER, LOST_BEFORE, BindWorld
+from extender_cluster import LATE, LOST_AFTER, LOST_BEFORE, BindWorld, one_card
 from extender_kit import container, device, make_node
 
 from hami_extender.flights import CONFIRM_S, SETTLE_S
@@ -13,14 +13,6 @@ from hamikit.cluster import ApiError
 from hamikit.codec import GrantedDevice
 
 SLOTS = ((GrantedDevice("GPU-a", "NVIDIA", 1000, 0),),)
-
-
-def one_card(memory=1500):
-    """A node with one card that holds one pod of 1000 MiB, and the pod."""
-    world = BindWorld(make_node("n", device("GPU-a", devmem=memory)))
-    pod = world.cluster.add("p")
-    world.cluster.deliver_all(world.snapshot)
-    return world, pod
 
 
 def test_the_binding_carries_grant_and_uid():
@@ -167,34 +159,6 @@ def test_a_conflict_with_a_binding_that_nobody_heard_of():
     assert world.kind(pod) is Kind.GRANT
 
 
-def test_a_conflict_with_a_pod_that_has_run_to_its_end():
-    """A predecessor placed it and it is over already: nothing is held for it."""
-    world, pod = one_card()
-    grant = {names.POD_DEVICES_ALLOCATED: "GPU-a,NVIDIA,1000,7:;"}
-    world.cluster.write(
-        {"metadata": {"name": "p", "uid": "uid-p", "annotations": grant}, "target": {"name": "n"}}
-    )
-    world.cluster.finish("p")
-    assert "is gone" in world.bind(pod)
-    assert world.kind(pod) is None
-
-
-def test_a_refusal_does_not_undo_what_the_watch_has_shown():
-    """A predecessor's Binding was seen while ours was on its way: its grant is not ours to free."""
-    world, pod = one_card()
-    grant = {names.POD_DEVICES_ALLOCATED: "GPU-a,NVIDIA,1000,7:;"}
-    meta = {"name": "p", "uid": "uid-p", "annotations": grant}
-
-    def meanwhile():
-        world.cluster.write({"metadata": meta, "target": {"name": "n"}})
-        world.cluster.deliver_all(world.snapshot)
-
-    world.cluster.during = meanwhile
-    world.cluster.faults.append(ApiError(403, "Forbidden", "because"))
-    assert world.bind(pod).startswith("binding refused")
-    assert world.kind(pod) is Kind.GRANT
-
-
 def test_a_lease_lost_before_the_write():
     """The successor may be choosing already: nothing is written, and nothing is held."""
     world, pod = one_card()
@@ -203,24 +167,6 @@ def test_a_lease_lost_before_the_write():
     assert world.bind(pod) == "not leading"
     assert (world.kind(pod), world.cluster.bindings) == (None, [])
     assert world.flights.get("uid-p") is None
-
-
-def test_a_slow_read_shows_the_pod_as_it_was_when_asked():
-    """The answer to an early question comes when the time is over, and the write after it."""
-    world, pod = one_card()
-    world.cluster.faults.append(LATE)
-    get = world.cluster.get
-
-    def slow(*args):
-        seen = get(*args)
-        world.sleep(10)
-        world.cluster.get = get
-        return seen
-
-    world.cluster.get = slow
-    world.bind(pod)
-    assert len(world.cluster.bindings) == 1
-    assert world.kind(pod) is Kind.FLIGHT
 
 
 def test_a_conflict_with_a_pod_of_the_same_name():

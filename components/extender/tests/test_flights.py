@@ -1,12 +1,14 @@
-"""Never over-commit: any order of binds, events, gaps, lost answers, ends and restarts."""
+"""Binds under way: what becomes of each, and never over-commit whatever happens in any order."""
 
-from extender_cluster import LATE, LOST_AFTER, LOST_BEFORE, OK, BindWorld
+import pytest
+from extender_cluster import LATE, LOST_AFTER, LOST_BEFORE, OK, BindWorld, one_card
 from extender_kit import container, device, make_node
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hami_extender.usage import Kind
+from hamikit import names
 from hamikit.cluster import ApiError
 from hamikit.footprint import NOTHING
 from hamikit.informer import Change
@@ -173,3 +175,106 @@ class Binding(RuleBasedStateMachine):
 
 TestBinding = Binding.TestCase
 TestBinding.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+
+
+def test_a_conflict_with_a_pod_that_has_run_to_its_end():
+    """A predecessor placed it and it is over already: nothing is held for it."""
+    world, pod = one_card()
+    grant = {names.POD_DEVICES_ALLOCATED: "GPU-a,NVIDIA,1000,7:;"}
+    world.cluster.write(
+        {"metadata": {"name": "p", "uid": "uid-p", "annotations": grant}, "target": {"name": "n"}}
+    )
+    world.cluster.finish("p")
+    assert "is gone" in world.bind(pod)
+    assert world.kind(pod) is None
+
+
+def test_a_server_that_cannot_say_is_asked_again():
+    """Only 404 means that the pod is gone: what is bound must not be promised twice."""
+    world, pod = one_card()
+    world.cluster.faults.append(LOST_AFTER)
+    get = world.cluster.get
+
+    def trouble(*_args):
+        world.cluster.get = get
+        raise ApiError(500, "InternalError", "etcd")
+
+    world.cluster.get = trouble
+    assert world.bind(pod) == ""
+    assert world.kind(pod) is Kind.FLIGHT
+
+
+@pytest.mark.parametrize(
+    ("annotations", "node"),
+    [({}, "n"), ({names.POD_DEVICES_ALLOCATED: "GPU-z,NVIDIA,1000,7:;"}, "elsewhere")],
+)
+def test_bound_by_somebody_else_is_no_success(annotations, node):
+    """On our node without a grant, or with one on another node."""
+    world, pod = one_card()
+    meta = {"name": "p", "uid": "uid-p", "annotations": annotations}
+    world.cluster.write({"metadata": meta, "target": {"name": node}})
+    assert f"is bound to {node} already" in world.bind(pod)
+    assert "n" not in {held.node for held in world.snapshot.ledger.holdings.values()}
+
+
+def test_what_was_never_written_is_freed_as_soon_as_somebody_can_say():
+    """The server's time for the write has long ended when the pod can be read again."""
+    world, pod = one_card()
+    world.cluster.faults.append(LOST_BEFORE)
+    world.cluster.unreadable = 10**6
+    assert "not settled" in world.bind(pod)
+    world.cluster.unreadable = 0
+    world.time += 1
+    world.flights.settle()
+    assert world.kind(pod) is None
+
+
+def test_a_handler_at_work_shows_until_it_is_done():
+    """The process ends only after it, whatever the watch has told in the meantime."""
+    world, pod = one_card()
+    grant = {names.POD_DEVICES_ALLOCATED: "GPU-a,NVIDIA,1000,7:;"}
+    meta, seen = {"name": "p", "uid": "uid-p", "annotations": grant}, []
+
+    def meanwhile():
+        world.cluster.write({"metadata": meta, "target": {"name": "n"}})
+        world.cluster.deliver_all(world.snapshot)
+        world.flights.settle()
+        seen.append(world.flights.sending())
+
+    world.cluster.during = meanwhile
+    assert world.bind(pod) == ""
+    assert (seen, world.flights.sending()) == ([True], False)
+
+
+def test_a_refusal_does_not_undo_what_the_watch_has_shown():
+    """A predecessor's Binding was seen while ours was on its way: its grant is not ours to free."""
+    world, pod = one_card()
+    grant = {names.POD_DEVICES_ALLOCATED: "GPU-a,NVIDIA,1000,7:;"}
+    meta = {"name": "p", "uid": "uid-p", "annotations": grant}
+
+    def meanwhile():
+        world.cluster.write({"metadata": meta, "target": {"name": "n"}})
+        world.cluster.deliver_all(world.snapshot)
+
+    world.cluster.during = meanwhile
+    world.cluster.faults.append(ApiError(403, "Forbidden", "because"))
+    assert world.bind(pod).startswith("binding refused")
+    assert world.kind(pod) is Kind.GRANT
+
+
+def test_a_slow_read_shows_the_pod_as_it_was_when_asked():
+    """The answer to an early question comes when the time is over, and the write after it."""
+    world, pod = one_card()
+    world.cluster.faults.append(LATE)
+    get = world.cluster.get
+
+    def slow(*args):
+        seen = get(*args)
+        world.sleep(10)
+        world.cluster.get = get
+        return seen
+
+    world.cluster.get = slow
+    world.bind(pod)
+    assert len(world.cluster.bindings) == 1
+    assert world.kind(pod) is Kind.FLIGHT
