@@ -54,6 +54,13 @@ def test_a_refusal_that_is_no_status_keeps_its_text(server):
         server.api().get("/x", Node)
 
 
+def test_a_redirect_is_a_refusal(server):
+    """The API server never sends us elsewhere; whoever does is not it."""
+    server.lists.append((307, b""))
+    with pytest.raises(ApiError, match="307"):
+        server.api().get("/x", Node)
+
+
 def test_no_listener_is_unreachable():
     """Nobody listens: nothing happened, but callers must not rely on that."""
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -71,7 +71,7 @@ def test_register_is_stable_and_escaped_as_go_does():
     two = RegisteredDevice(id="b", index=1)
     assert encode_register([two, one]) == encode_register([one, two])
     assert '"type":"\\u003c\\u0026\\u003e"' in encode_register([one])
-    assert go_json("\u2028") == '"\\u2028"'
+    assert go_json("\u2028é") == '"\\u2028é"'
 
 
 def test_register_reads_any_case_and_unknown_keys():
@@ -158,3 +158,11 @@ def test_the_register_is_plain_json():
     assert json.loads(encode_register([RegisteredDevice(id="é", type="&")])) == [
         {"id": "é", "type": "&"}
     ]
+
+
+@pytest.mark.parametrize("text", ['{"a":1}', "[1]", '[{"id":1}]', "null", '"x"'])
+def test_a_register_annotation_of_another_form_is_told_in_plain_words(text):
+    """What a person reads is about the annotation, not about Python."""
+    with pytest.raises(CodecError, match="is not an array of devices: Expected") as error:
+        decode_register(text)
+    assert "object has no attribute" not in str(error.value)

@@ -1,11 +1,15 @@
 """Behaviour of hamikit.region and region_layout: the twin of hami_region.h, read warily."""
 
+import ctypes
 import fcntl
+import mmap
 import os
 import re
 import shutil
 import struct
 import subprocess
+import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -194,6 +198,78 @@ def test_a_torn_control_file_is_never_taken_for_a_grant(data):
     assert answer in {parse_control(old), parse_control(new)}
 
 
+def test_a_control_file_is_not_written_through_a_link(tmp_path):
+    """Whoever can place a link in the folder must not choose the file that root writes."""
+    real, link = tmp_path / "real", tmp_path / "control"
+    write_control(real, Control((ControlDevice(UUID, MIB),)))
+    link.symlink_to(real)
+    with pytest.raises(OSError, match="symbolic"):
+        write_control(link, Control((ControlDevice(UUID, 2 * MIB),)))
+    assert read_control(real).devices[0].memory_limit_bytes == MIB
+
+
+def test_one_writer_at_a_time(tmp_path, monkeypatch):
+    """Two would write into the same body; the second waits for the first one's lock."""
+    path, refused = tmp_path / "control", []
+    write_control(path, Control((ControlDevice(UUID, MIB),)))
+
+    def second(_epoch):
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                refused.append(path)
+
+    monkeypatch.setattr(region, "_wake_waiters", second)
+    write_control(path, Control((ControlDevice(UUID, 2 * MIB),)))
+    assert refused == [path]
+
+
+def test_a_change_caught_half_way_is_read_again(tmp_path, monkeypatch):
+    """The next reading is whole; what stays torn is an error that names the file."""
+    path, grant = tmp_path / "control", Control((ControlDevice(UUID, MIB),))
+    whole, images = pack_control(grant), []
+    torn = whole[:200] + b"\xff" + whole[201:]
+    monkeypatch.setattr(region, "read_file", lambda *_: images.pop(0))
+    images += [torn, torn, whole]
+    assert read_control(path) == grant
+    images += [torn] * 3
+    with pytest.raises(RegionError, match=r"control: .* checksum"):
+        read_control(path)
+
+
+def test_whoever_waits_for_a_change_is_woken(tmp_path):
+    """A suspended process sleeps on the epoch in its own mapping of the file."""
+    path = tmp_path / "control"
+    write_control(path, Control((ControlDevice(UUID, MIB),), suspended=True))
+    answers, thread_ids = [], []
+    libc = ctypes.CDLL(None)
+
+    def wait():
+        with path.open("r+b") as file, mmap.mmap(file.fileno(), CONTROL_SIZE) as mapped:
+            word = ctypes.c_uint32.from_buffer(mapped, region_layout.EPOCH_AT)
+            thread_ids.append(threading.get_native_id())
+            limit = (ctypes.c_long * 2)(20, 0)
+            number = region._SYS_FUTEX[os.uname().machine]
+            answers.append(libc.syscall(number, ctypes.byref(word), 0, 0, limit, None, 0))
+            del word
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    deadline = time.monotonic() + 10
+    number = str(region._SYS_FUTEX[os.uname().machine])
+    # The kernel says when the thread sleeps in that call: only then is a wake-up needed.
+    asleep = False
+    while not asleep and time.monotonic() < deadline:
+        for thread in thread_ids:
+            called = Path(f"/proc/self/task/{thread}/syscall").read_text().split()
+            asleep = called[0] == number and called[2:4] == ["0x0", "0x0"]
+    assert asleep
+    write_control(path, Control((ControlDevice(UUID, MIB),)))
+    waiter.join(30)
+    assert answers == [0]
+
+
 def test_an_unknown_layout_is_named_and_left_alone(tmp_path):
     """A file of another layout version is an error for reader and writer, not a guess."""
     path = tmp_path / "control"
@@ -288,7 +364,12 @@ def test_a_link_a_pipe_and_a_wrong_size_are_refused(tmp_path):
     link.symlink_to(real)
     os.mkfifo(pipe)
     assert read_file(real, 8) == b"12345678"
-    for path, size, complaint in ((link, 8, "opened"), (pipe, 8, "regular"), (real, 9, "8 bytes")):
+    for path, size, complaint in (
+        (link, 8, "opened"),
+        (pipe, 8, "regular"),
+        (real, 9, "8 bytes"),
+        (real, 7, "8 bytes"),
+    ):
         with pytest.raises(RegionError, match=complaint):
             read_file(path, size)
     with pytest.raises(FileNotFoundError):

@@ -62,6 +62,9 @@ def test_operator_defaults():
     assert parse({GPU: "1", MEM: "300", CORES: "0"}, family=family) == ContainerRequest(
         1, 600, 0, 0
     )
+    assert parse({GPU: "1", MEM: "499999"}, family=family).memory_mib == 999998
+    with pytest.raises(RequestError, match="write a number up to 499999"):
+        parse({GPU: "1", MEM: "500000"}, family=family)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +82,7 @@ def test_operator_defaults():
         (CORES, "101", "write a number up to 100"),
         (CORES, "-1", "write a number up to 100"),
         (GPU, "-1", "write a number up to 2147483647"),
+        (GPU, "2147483648", "write a number up to 2147483647"),
         (GPU, "0.5", "write a whole number"),
         (MEM, "many", "write a whole number"),
     ],
@@ -155,6 +159,7 @@ def test_memory_on_a_card():
     """MiB are as asked, percent is of what the card registered, rounded down."""
     assert ContainerRequest(1, 3000, 0, 0).memory_on(8192) == 3000
     assert ContainerRequest(1, 0, 33, 0).memory_on(1000) == 330
+    assert ContainerRequest(1, 0, 33, 0).memory_on(8192) == 2703
 
 
 @given(
