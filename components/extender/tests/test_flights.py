@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from hami_extender.flights import CONFIRM_S
 from hami_extender.usage import Kind
 from hamikit import names
 from hamikit.cluster import ApiError
@@ -225,6 +226,21 @@ def test_what_was_never_written_is_freed_as_soon_as_somebody_can_say():
     assert "not settled" in world.bind(pod)
     world.cluster.unreadable = 0
     world.time += 1
+    world.flights.settle()
+    assert world.kind(pod) is None
+
+
+def test_a_grant_that_was_read_is_followed_until_the_watch_shows_it():
+    """The pod may go in a gap of the watch, and then no event ever frees its devices."""
+    world, pod = one_card()
+    grant = {names.POD_DEVICES_ALLOCATED: "GPU-a,NVIDIA,1000,7:;"}
+    meta = {"name": "p", "uid": "uid-p", "annotations": grant}
+    world.cluster.write({"metadata": meta, "target": {"name": "n"}})
+    assert world.bind(pod) == ""
+    assert world.kind(pod) is Kind.FLIGHT
+    world.cluster.delete("p")
+    world.cluster.events.clear()
+    world.time += CONFIRM_S
     world.flights.settle()
     assert world.kind(pod) is None
 

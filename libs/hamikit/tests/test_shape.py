@@ -62,6 +62,7 @@ def test_operator_defaults():
     assert parse({GPU: "1", MEM: "300", CORES: "0"}, family=family) == ContainerRequest(
         1, 600, 0, 0
     )
+    assert parse({GPU: "1", PERCENT: "50"}, family=family) == ContainerRequest(1, 0, 50, 20)
     assert parse({GPU: "1", MEM: "499999"}, family=family).memory_mib == 999998
     with pytest.raises(RequestError, match="write a number up to 499999"):
         parse({GPU: "1", MEM: "500000"}, family=family)
