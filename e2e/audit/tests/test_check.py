@@ -169,11 +169,13 @@ def test_use_above_the_grant():
         (Use("GPU-a", 8, MIB, None, "it is in no pod"), "GPU-a process 8"),
         (Use("GPU-a", 8, MIB, ("uid-x", "id-x")), "GPU-a process 8"),
         (Use("GPU-a", 8, MIB, ("uid-a", "id-x")), "GPU-a process 8"),
+        (Use("GPU-a", 8, MIB, ("uid-far", "id-far")), "GPU-a process 8"),
     ],
 )
 def test_use_without_a_grant(use, subject):
-    """Another card, no pod, an unknown pod, an unknown container of a known pod."""
-    assert found(snapshot(ONE, uses=(use,))) == [("use-without-grant", subject)]
+    """Another card, no pod, unknown pod, unknown container of a known pod, another node's pod."""
+    far = pod("far", ("GPU-z", 3000, 30), node="n2")
+    assert found(snapshot(ONE, far, uses=(use,))) == [("use-without-grant", subject)]
 
 
 def test_a_grant_of_another_node():

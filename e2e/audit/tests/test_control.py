@@ -28,6 +28,7 @@ def test_reads_what_the_product_writes(tmp_path):
         (b"", "0 bytes"),
         (b"\0" * 4096, "header"),
         (pack_control(GRANT)[:200] + b"x" + pack_control(GRANT)[201:], "damaged"),
+        (pack_control(GRANT)[:16] + b"\2" + pack_control(GRANT)[17:], "body of epoch 2 is damaged"),
     ],
 )
 def test_a_file_that_is_none(image, says):
@@ -43,6 +44,7 @@ def test_reads_a_nodes_folder_from_a_tar():
             ("./uid-a_main/control", pack_control(GRANT)),
             ("./uid-a_main/usage", b"x"),
             ("./stray", b""),
+            ("./stray-folder/control", pack_control(GRANT)),
         ):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)

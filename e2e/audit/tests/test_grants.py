@@ -24,6 +24,7 @@ def test_a_grant_has_one_entry_a_container():
     [
         ("GPU-a,NVIDIA,3000,30:", 1, "does not end in ';'"),
         ("GPU-a,NVIDIA,3000,30:;;", 1, "has 2 containers, the pod 1"),
+        ("GPU-a,NVIDIA,3000,30:;", 2, "has 1 containers, the pod 2"),
         ("GPU-a,NVIDIA,3000,30;", 1, "does not end in ':'"),
         ("GPU-a,NVIDIA,3000:;", 1, "is not 'uuid"),
         (",NVIDIA,3000,30:;", 1, "is not 'uuid"),

@@ -41,7 +41,10 @@ def cluster(tmp_path):
     image = pack_control(Control((ControlDevice("GPU-a", 3000 * MIB, 30),)))
     (folder / "control").write_bytes(image)
     kubectl = tmp_path / "kubectl"
-    kubectl.write_text(f'#!/bin/sh\ncat "{tmp_path}/$2"\n')
+    kubectl.write_text(
+        '#!/bin/sh\n[ "$2" = nodes ] || [ "$3" = --all-namespaces ] || exit 1\n'
+        f'cat "{tmp_path}/$2"\n'
+    )
     # Runs the auditor's own shell script, on this folder instead of the node's.
     on_node = tmp_path / "on-node"
     on_node.write_text(
@@ -108,6 +111,8 @@ def test_what_passes_is_no_violation():
     node = (Node("n1", (Card("GPU-a", 1, 1, 1),)),)
     looks = iter([Snapshot(node, over), Snapshot(node, over), Snapshot(node)])
     assert lasting(lambda: next(looks), lambda: None, 3)[1] == []
+    passing = (Snapshot(node, (Pod("u", f"ns/p{i}", "n1", "n2", ()),)) for i in range(3))
+    assert lasting(lambda: next(passing), lambda: None, 3)[1] == []
     always = Snapshot(node, over)
     assert [v.kind for v in lasting(lambda: always, lambda: None, 3)[1]] == ["wrong-node"]
 
