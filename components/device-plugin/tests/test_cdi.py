@@ -16,7 +16,7 @@ from hami_device_plugin.cdi import (
 from hami_device_plugin.grant import ContainerGrant, Slice
 from hamikit.shape import Role
 
-PATHS = HostPaths("/h/lib", "/h/preload", "/h/control", "/h/usage")
+PATHS = HostPaths("/h", "/h/lib", "/h/preload", "/h/control", "/h/usage")
 
 
 def document(version="0.6.0", kind="nvidia.com/gpu", common=None, **devices):
@@ -101,6 +101,13 @@ def test_oversubscription_is_told():
     grant = ContainerGrant("c", Role.APP, (Slice("GPU-a", 1, 0),))
     edits = our_edits(grant, PATHS, visible="void", oversubscribed=True)
     assert "CUDA_OVERSUBSCRIBE=true" in edits["env"]
+
+
+def test_the_limiters_folder_is_a_mount_point():
+    """Root in a container can rename a folder and all that is mounted in it, not a mount point."""
+    grant = ContainerGrant("c", Role.APP, (Slice("GPU-a", 1, 0),))
+    mounts = our_edits(grant, PATHS, visible="void")["mounts"]
+    assert mounts[0]["containerPath"] == "/usr/local/vgpu"
 
 
 def test_only_the_usage_file_is_writable():

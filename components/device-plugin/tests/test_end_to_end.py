@@ -78,6 +78,7 @@ def test_a_container_gets_exactly_its_grant(node):
                 (m["hostPath"], m["containerPath"], m["options"][0]) for m in spec["mounts"]
             ] == [
                 ("/lib/libcuda.so.1", "/lib/libcuda.so.1", "ro"),
+                (folder, "/usr/local/vgpu", "ro"),
                 (f"{node.vgpu}/0.1.0/libvgpu.so", "/usr/local/vgpu/libvgpu.so", "ro"),
                 (f"{folder}/control", "/usr/local/vgpu/control", "ro"),
                 (f"{folder}/usage", "/usr/local/vgpu/usage", "rw"),
@@ -203,7 +204,7 @@ def test_a_pod_that_passed_the_webhook_by_is_refused(node):
         cluster.unlisted["u1"] = msgspec.structs.replace(pod, metadata=bare)
         async with whole(node, cluster) as (kubelet, _):
             await kubelet.admit("u1", "c", ["slot-0000"])
-            assert "passed HAMi's webhook by" in await refused(kubelet, ["slot-0000"])
+            assert "webhook did not admit it" in await refused(kubelet, ["slot-0000"])
             assert [reason for _, reason, _ in cluster.reported] == ["NoGrant"]
 
     run(scenario())
@@ -318,7 +319,7 @@ def test_a_running_container_keeps_its_library(node):
             new = await kubelet.admit("u2", "c", ["slot-0001"])
             await kubelet.start_container(["slot-0001"])
             specs = node.specs()
-            libraries = {n: [m["hostPath"] for m in specs[n]["mounts"]][1] for n in (old, new)}
+            libraries = {n: [m["hostPath"] for m in specs[n]["mounts"]][2] for n in (old, new)}
             assert libraries == {
                 old: f"{node.vgpu}/0.1.0/libvgpu.so",
                 new: f"{node.vgpu}/0.2.0/libvgpu.so",

@@ -28,9 +28,22 @@ def test_only_the_usage_file_is_writable_by_a_tenant(node):
     assert {path.name: mode(path) for path in folder.iterdir()} == {
         "control": "0o644",
         "usage": "0o666",
+        "libvgpu.so": "0o444",
     }
     assert (folder / "usage").stat().st_size == USAGE_SIZE
     assert (mode(folder), mode(node.vgpu / "grants")) == ("0o755", "0o700")
+
+
+def test_a_usage_file_that_its_container_grew_is_cut_back(node):
+    """It lies on the node's disk and counts against nobody's ephemeral storage."""
+    files = HostFiles(node.vgpu)
+    files.put_limits("u", "c", ONE)
+    path = node.vgpu / "containers/u_c/usage"
+    before = path.read_bytes()
+    with path.open("ab") as usage:
+        usage.write(b"x" * 4096)
+    files.trim_usage()
+    assert path.read_bytes() == before
 
 
 def test_limits_in_force_are_left_alone(node):

@@ -57,6 +57,14 @@ def test_a_card_of_its_own():
     assert excess(small, [alone], half).what == "percent"
 
 
+def test_what_can_never_fit_is_told_so():
+    """To wait for it would be to wait for ever."""
+    found = excess(pod("1", container(Role.APP, 101)), [], CARDS)
+    assert str(found) == (
+        "card a has 100 MiB and can never give 101; delete the pod, so that it is scheduled anew"
+    )
+
+
 def test_a_pod_does_not_compete_with_itself():
     """Its own earlier account is not counted twice."""
     same = pod("1", container(Role.APP, 100))

@@ -31,6 +31,7 @@ struct options {
     const char *to;
     bool once;
     bool uninstall;
+    bool again; /* not the first look: what has not changed is not told */
 };
 
 static const char usage_text[] =
@@ -147,6 +148,7 @@ static int deliver_version(int to, const char *version, const char *library, siz
     return answer == 0 ? fsync(to) : answer;
 }
 
+/* 0: it was there already, 1: it was moved, -1: it could not be. */
 static int point_current(int to, const char *version) {
     char found[NAME_MAX + 1] = "";
     ssize_t length = readlinkat(to, "current", found, sizeof(found) - 1);
@@ -158,12 +160,12 @@ static int point_current(int to, const char *version) {
         renameat(to, TEMPORARY "-current", to, "current") != 0) {
         return complain("cannot move", "current");
     }
-    return fsync(to);
+    return fsync(to) == 0 ? 1 : complain("cannot flush", "current");
 }
 
 /* A version that is there with other content may be in use: it stays, and this build goes beside
  * it. */
-static int install(int to, const char *library, size_t count) {
+static int install(int to, const char *library, size_t count, bool again) {
     char version[64] = HAMI_CORE_VERSION;
     enum presence presence = look_at(to, version, library, count);
     if (presence == DIFFERENT) {
@@ -178,12 +180,12 @@ static int install(int to, const char *library, size_t count) {
     if (presence == ABSENT && deliver_version(to, version, library, count) != 0) {
         return -1;
     }
-    if (point_current(to, version) != 0) {
-        return -1;
+    int moved = point_current(to, version);
+    if (moved >= 0 && (moved > 0 || presence == ABSENT || !again)) {
+        printf("version %s is %s and current\n", version,
+               presence == SAME ? "already there" : "installed");
     }
-    printf("version %s is %s and current\n", version,
-           presence == SAME ? "already there" : "installed");
-    return 0;
+    return moved >= 0 ? 0 : -1;
 }
 
 static int read_options(int argc, char **argv, struct options *options) {
@@ -229,16 +231,16 @@ static int deliver(const struct options *options, int to) {
         free(library);
         return complain("cannot read", options->from);
     }
-    int answer = install(to, library, count);
+    int answer = install(to, library, count, options->again);
     free(library);
     return answer;
 }
 
-/* True when the process is to end, false when the time is up; without a time, only true. */
+/* True when the process is to end, false when the time is up. */
 static bool told_to_end(const sigset_t *ends, const struct timespec *time) {
     int number = 0;
     do {
-        number = time != NULL ? sigtimedwait(ends, NULL, time) : sigwaitinfo(ends, NULL);
+        number = sigtimedwait(ends, NULL, time);
     } while (number < 0 && errno == EINTR);
     return number > 0;
 }
@@ -267,11 +269,11 @@ int main(int argc, char **argv) {
     }
     const struct timespec pause = {.tv_sec = 5};
     int answer = look_once(&options);
-    while (answer > 0 && !options.once && !told_to_end(&ends, &pause)) {
-        answer = look_once(&options); /* until no version has to stay */
-    }
-    if (answer == 0 && !options.once) {
-        told_to_end(&ends, NULL);
+    /* Versions go as soon as they can; a version or `current` that somebody took away comes back.
+     */
+    while (answer >= 0 && !options.once && !told_to_end(&ends, &pause)) {
+        options.again = true;
+        answer = look_once(&options);
     }
     return answer >= 0 ? 0 : 1;
 }

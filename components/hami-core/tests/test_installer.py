@@ -132,6 +132,22 @@ def test_uninstall_keeps_what_a_container_will_mount_again(installer, tmp_path):
     assert "removed" in installer("--uninstall", "--once").stdout
 
 
+def test_what_somebody_took_away_comes_back(built, installer, tmp_path):
+    """Without `current` no container starts on the node; the installer stays and looks again."""
+    installer("--once")
+    (tmp_path / "vgpu/current").unlink()
+    command = [built / "hami-core-installer", "--to", tmp_path / "vgpu"]
+    command += ["--from", tmp_path / "libvgpu.so"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "already there and current" in process.stdout.readline()
+        (tmp_path / "vgpu/current").unlink()
+        assert "already there and current" in process.stdout.readline()
+        assert current(tmp_path).name == "0.1.0"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+
+
 def test_uninstall_goes_on_until_nothing_has_to_stay(built, installer, tmp_path):
     """As a pod on each node it waits for the containers to go; then it waits to be told to end."""
     installer("--once")

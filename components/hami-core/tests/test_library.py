@@ -250,6 +250,14 @@ def test_the_environment_changes_nothing(container, variables):
     assert other.ask("info")[2] == 1000 * MIB
 
 
+@pytest.mark.parametrize("form", ["alloc", "--dlsym alloc"])
+def test_a_driver_that_is_preloaded_first_changes_nothing(container, form):
+    """LD_PRELOAD comes before /etc/ld.so.preload: its symbols must not stand in for our own."""
+    driver = f"{container.fake.folder}/libcuda.so.1"
+    answer = container.probe(*form.split(), "1001", LD_PRELOAD=f"{driver}:{container.library}")
+    assert [a["result"] for a in answer["allocations"]] == ["CUDA_ERROR_OUT_OF_MEMORY"]
+
+
 def test_the_operator_can_let_the_environment_loosen(containers):
     """With the control file's flag CUDA_DISABLE_CONTROL counts, and is counted as unlimited."""
     container = containers(1000, flags=ControlFlag.ENV_MAY_LOOSEN)

@@ -32,6 +32,7 @@ class NodeSpec:
 class HostPaths:
     """What is mounted into one container, as the host calls it."""
 
+    folder: str
     library: str
     preload: str
     control: str
@@ -123,6 +124,8 @@ def our_edits(
     return {
         "env": env,
         "mounts": [
+            # A mount point cannot be renamed away; a folder made by the runtime could, limiter and all.
+            _mount(paths.folder, names.CONTAINER_VGPU_DIR, "ro"),
             _mount(paths.library, names.CONTAINER_LIB, "ro"),
             _mount(paths.control, names.CONTAINER_CONTROL, "ro"),
             _mount(paths.usage, names.CONTAINER_USAGE, "rw"),

@@ -167,6 +167,7 @@ class Daemon:
         """Now and then: sweep, and let kubelet know of slots that became free."""
 
         def tidy() -> bool:
+            self.files.trim_usage()
             return sweep(preparer.admitted, self.pods, self.files, self.cdi, time.time)
 
         # Parsing takes most of a second on a node with eight cards; no container shall wait for it.

@@ -22,6 +22,7 @@ from hamikit import names
 from hamikit.region import (
     LOCK_BASE,
     MAX_SLOTS,
+    USAGE_SIZE,
     Control,
     RegionError,
     create_usage,
@@ -82,6 +83,7 @@ class HostFiles:
         """What is mounted into a container."""
         folder, library = self._folder(uid, container), self._root / version
         return HostPaths(
+            folder=str(folder),
             library=str(library / names.LIB_NAME),
             preload=str(library / names.PRELOAD_NAME),
             control=str(folder / names.CONTROL_NAME),
@@ -109,6 +111,18 @@ class HostFiles:
         if present != wanted.devices:
             write_control(path, wanted)
         create_usage(folder / names.USAGE_NAME)
+        # The folder itself is mounted, read-only: there the library's mount needs a place to be.
+        (folder / names.LIB_NAME).touch(mode=0o444)
+
+    def trim_usage(self) -> None:
+        """Cut usage files back to their size: a tenant may write to them, and this is our disk."""
+        for path in self._containers.glob(f"*_*/{names.USAGE_NAME}"):
+            try:
+                if path.lstat().st_size > USAGE_SIZE:
+                    os.truncate(path, USAGE_SIZE)
+                    log.warning("usage file was grown by its container", path=str(path))
+            except FileNotFoundError:
+                continue  # swept meanwhile
 
     def in_use(self, uid: str) -> bool:
         """Whether a process of any container of this pod still has the limiter loaded.

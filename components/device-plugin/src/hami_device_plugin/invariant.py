@@ -34,6 +34,11 @@ class Excess:
 
     def __str__(self) -> str:
         """One sentence for the pod's event."""
+        if self.wanted > self.total:
+            return (
+                f"card {self.uuid} has {self.total} {self.what} and can never give {self.wanted}; "
+                "delete the pod, so that it is scheduled anew"
+            )
         return (
             f"card {self.uuid}: {self.wanted} {self.what} more than fit beside the {self.held} of "
             f"{self.total} that {', '.join(self.holders) or 'nobody'} still hold"

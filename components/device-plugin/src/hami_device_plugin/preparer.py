@@ -49,7 +49,8 @@ class PodUnknown(Refusal):
         self.uid = uid
         super().__init__(
             "pod-unknown",
-            f"pod with UID {uid} is not known on node {node} yet: the API server has not told",
+            f"pod with UID {uid} is not known on node {node} yet: the API server has not told "
+            "(a static pod is never granted a card; let a Deployment or DaemonSet make the pod)",
             late=True,
         )
 

@@ -67,9 +67,11 @@ class Prestart:
         label = pod.metadata.labels.get(names.LABEL_DEVICE_POD)
         if label != names.LABEL_DEVICE_POD_VALUE:
             text = (
-                f"pod {pod.key} holds a device but has no label {names.LABEL_DEVICE_POD}: it "
-                "passed HAMi's webhook by and nobody accounts for it; create it anew while the "
-                "webhook runs"
+                f"pod {pod.key} holds a device but has no label {names.LABEL_DEVICE_POD}: HAMi's "
+                "webhook did not admit it, so nobody accounts for it (schedulerName is "
+                f"{pod.spec.scheduler_name!r}; pods with another one, with label "
+                f"{names.LABEL_WEBHOOK}: {names.LABEL_WEBHOOK_IGNORE} and in namespaces that the "
+                "webhook leaves out are none of its business); create it anew without these"
             )
             self._preparer.report(pod, text)
             raise NoGrant(text)

@@ -64,10 +64,10 @@ def decode_register(text: str) -> list[RegisteredDevice]:
 
 def _decode_any_case(text: str) -> list[RegisteredDevice]:
     try:
-        entries = json.loads(text)
+        entries = msgspec.convert(json.loads(text), list[dict[str, Any]])
         lowered = [{key.lower(): value for key, value in entry.items()} for entry in entries]
         devices = msgspec.convert(lowered, list[RegisteredDevice])
-    except (AttributeError, TypeError, ValueError) as error:
+    except (msgspec.ValidationError, ValueError) as error:
         raise CodecError(f"register annotation is not an array of devices: {error}") from error
     if any(not device.id for device in devices):
         raise CodecError("register annotation has a device without id")
