@@ -5,11 +5,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from hamikit.codec import decode_grant
-from hamikit.region import parse_control
-
 from e2e.kube import Kube
 from e2e.pods import GRANT
+from hamikit.codec import decode_grant
+from hamikit.region import parse_control
 
 MIB = 1024 * 1024
 

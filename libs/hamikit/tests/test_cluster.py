@@ -71,9 +71,10 @@ def test_no_listener_is_unreachable():
         Api(configuration).get("/x", Node)
 
 
+@pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
-def test_half_an_answer_is_unreachable(said):
-    """Whether the write happened is unknown, and it is not sent twice."""
+def test_half_an_answer_is_unreachable(said, method):
+    """Whether a write happened is unknown; nothing is sent twice behind the caller's back."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         configuration = kubernetes.client.Configuration()
         configuration.host = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -89,7 +90,7 @@ def test_half_an_answer_is_unreachable(said):
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(Unreachable):
-            api.create("/x", {})
+            api.request(method, "/x", body={})
         thread.join()
         listener.settimeout(0.05)
         with pytest.raises(TimeoutError):

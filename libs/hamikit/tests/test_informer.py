@@ -204,6 +204,16 @@ def test_a_server_that_always_says_gone_is_not_hammered(server, watch):
     assert [entry["in_s"] for entry in logs] == [0.02]
 
 
+def test_a_success_ends_the_back_off(server, watch):
+    """What failed long ago does not make the next failure's wait longer."""
+    server.lists.extend([(500, {"message": "later"}), listed(5)])
+    server.watches.extend([["end"], 500])
+    with structlog.testing.capture_logs() as logs:
+        watch()
+        requests(server, 5)
+    assert [entry["in_s"] for entry in logs] == [0.01, 0.01]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_fault_of_the_handler_shows_in_readiness(server):
     """The thread ends, and nobody must take its old view for the present one."""

@@ -124,7 +124,7 @@ def our_edits(
     return {
         "env": env,
         "mounts": [
-            # A mount point cannot be renamed away; a folder made by the runtime could, limiter and all.
+            # Unlike a folder that the runtime made, a mount point cannot be renamed away.
             _mount(paths.folder, names.CONTAINER_VGPU_DIR, "ro"),
             _mount(paths.library, names.CONTAINER_LIB, "ro"),
             _mount(paths.control, names.CONTAINER_CONTROL, "ro"),
