@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hami_monitor.containers import Unreadable, read_containers, reason_of
+from hami_monitor.containers import Unreadable, _read, read_containers, reason_of
 from hamikit.objects import Container, Metadata, Pod, PodSpec
 from hamikit.region import CONTROL_SIZE, USAGE_SIZE, RegionError
 
@@ -161,6 +161,17 @@ def test_a_container_that_vanishes_while_being_read_is_nothing_odd(root, granted
         (root / "uid-a_two" / name).unlink()
     (root / "uid-a_two").rmdir()
     assert (list(readings), unreadable.counts()) == ([], {})
+
+
+def test_a_disk_that_fails_is_counted(tmp_path):
+    """The error comes from the reading itself, after the file was opened."""
+
+    def broken(_path):
+        raise OSError(5, "Input/output error")
+
+    unreadable = Unreadable()
+    assert _read(tmp_path / "usage", broken, USAGE_SIZE, unreadable) is None
+    assert unreadable.counts() == {("usage", "io"): 1}
 
 
 def test_says_permission_when_the_file_may_not_be_opened(tmp_path):
