@@ -20,6 +20,7 @@ from plugin_kit import (
 
 from hami_device_plugin.api import deviceplugin_pb2 as api
 from hami_device_plugin.grant import pod_grant
+from hami_device_plugin.kubelet import UNHEARD_S, Registrar
 from hamikit import names
 from hamikit.devices import NVIDIA
 from hamikit.region import read_control, read_usage
@@ -355,6 +356,45 @@ def test_registers_again_when_kubelet_hangs_up(node):
             await kubelet.hang_up()
             await asyncio.wait_for(kubelet.registered.get(), DEADLINE_S)
             assert len(await kubelet.next_list()) == 20
+
+    run(scenario())
+
+
+def test_registers_again_when_kubelet_never_listened(node):
+    """Two plugins registered in the same moment and kubelet dialled the one that went away."""
+
+    async def scenario():
+        kubelet = FakeKubelet(node.plugins)
+        kubelet.deaf = True
+        await kubelet.start()
+        try:
+            async with running(node, FakeCluster()):
+                await asyncio.wait_for(kubelet.registered.get(), DEADLINE_S)
+                kubelet.deaf = False
+                assert len(await kubelet.next_list()) == 20
+        finally:
+            await kubelet.stop()
+
+    run(scenario())
+
+
+def test_whom_kubelet_need_not_hear_does_not_register_again(node):
+    """A predecessor that lost its socket: to register would hang up its successor's stream."""
+
+    async def scenario():
+        kubelet = FakeKubelet(node.plugins)
+        kubelet.deaf = True
+        await kubelet.start()
+        registrar = Registrar(node.plugins, "x.sock", "r", lambda: None, needed=lambda: False)
+        task = asyncio.create_task(registrar.run())
+        try:
+            await asyncio.wait_for(kubelet.registered.get(), DEADLINE_S)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(kubelet.registered.get(), 2 * UNHEARD_S)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await kubelet.stop()
 
     run(scenario())
 

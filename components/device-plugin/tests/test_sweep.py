@@ -84,6 +84,16 @@ def test_a_container_that_outlives_its_pod_keeps_everything(node):
     assert host.left() == ["alive"]
 
 
+def test_one_odd_folder_does_not_keep_the_others(node):
+    """Somebody put a folder where a file belongs; it goes too."""
+    host = Host(node)
+    usage = node.vgpu / "containers/gone_c/usage"
+    usage.unlink()
+    usage.mkdir()
+    assert host.sweep()
+    assert host.left() == ["alive"]
+
+
 def test_nothing_is_swept_before_all_pods_are_known(node):
     """An empty view is no proof that a pod is gone."""
     host = Host(node)

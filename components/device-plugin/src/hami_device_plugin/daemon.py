@@ -93,6 +93,7 @@ class Daemon:
         self.cdi = CdiFiles(config.cdi_dirs, config.cdi_dynamic_dir)
         self._cluster: ClusterSide | None = None
         self._service: DevicePlugin | None = None
+        self._inode = 0
         self._scan_stop = threading.Event()
         self._health = Health(nvml, self._on_cards, every_s=config.scan_s, stop=self._scan_stop)
         self.socket = config.plugin_dir / SOCKET_FOLDER / self._socket_name()
@@ -109,6 +110,7 @@ class Daemon:
             f"{SOCKET_FOLDER}/{self.socket.name}",
             self.stock.resource,
             self._on_registered,
+            needed=lambda: self._kubelet_missing() is not None and _is(self.socket, self._inode),
         )
         prestart = Prestart(preparer, self.news, self._fetch, limit_s=self.config.prestart_s)
         service = DevicePlugin(
@@ -116,7 +118,7 @@ class Daemon:
         )
         self._service = service
         server = await self._serve(service)
-        inode = self.socket.stat().st_ino
+        self._inode = self.socket.stat().st_ino
         tasks = [
             asyncio.create_task(registrar.run()),
             asyncio.create_task(self._start_cluster()),
@@ -130,7 +132,7 @@ class Daemon:
             for task in done - {stopped}:
                 task.result()
         finally:
-            await self._end(server, [stopped, *tasks], inode)
+            await self._end(server, [stopped, *tasks])
 
     def _parts(self) -> Parts:
         return Parts(
@@ -180,12 +182,10 @@ class Daemon:
             self.news.announce()
             await asyncio.sleep(self.config.scan_s)
 
-    async def _end(
-        self, server: grpc.aio.Server, tasks: Sequence[asyncio.Task[Any]], inode: int
-    ) -> None:
+    async def _end(self, server: grpc.aio.Server, tasks: Sequence[asyncio.Task[Any]]) -> None:
         self.lifecycle.stop()
         self._scan_stop.set()
-        replaced = not _is(self.socket, inode)
+        replaced = not _is(self.socket, self._inode)
         if self._cluster is not None and not replaced:
             # A successor that took over our socket is on duty already: nothing to pause for.
             await self._cluster.pause()

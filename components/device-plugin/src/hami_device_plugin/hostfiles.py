@@ -8,8 +8,9 @@
 import fcntl
 import os
 import re
+import shutil
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -162,7 +163,7 @@ class HostFiles:
     def forget(self, uid: str) -> None:
         """Remove everything of a pod."""
         for folder in self._containers.glob(f"{uid}_*"):
-            _remove_files(folder)
+            shutil.rmtree(folder, ignore_errors=True)
         (self._grants / f"{uid}.json").unlink(missing_ok=True)
 
     def remove_halves(self, old: float) -> None:
@@ -200,10 +201,3 @@ def _locked(path: Path) -> bool:
         return bool(answer[0] != fcntl.F_UNLCK)
     finally:
         os.close(fd)
-
-
-def _remove_files(folder: Path) -> None:
-    entries: Iterable[Path] = folder.iterdir() if folder.is_dir() else ()
-    for path in entries:
-        path.unlink()
-    folder.rmdir()

@@ -24,12 +24,18 @@ LAST_RETRY_S = 0.1
 # Two plugins that take turns in replacing each other shall not do so in a tight circle.
 CALM_S = 0.1
 REFUSED_S = 1.0
+# kubelet listens within milliseconds of a registration. Two plugins that register in the same
+# moment can leave it listening to neither: it dials a path, and the path changed hands.
+UNHEARD_S = 2.0
 # A subchannel of an earlier attempt would carry its back-off of a second into this one.
 CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
 
 
 class Registrar:
-    """Keeps this plugin registered for one resource."""
+    """Keeps this plugin registered for one resource.
+
+    `needed` says whether kubelet ought to listen to us and does not.
+    """
 
     def __init__(
         self,
@@ -37,9 +43,11 @@ class Registrar:
         endpoint: str,
         resource: str,
         on_registered: Callable[[], None],
+        *,
+        needed: Callable[[], bool],
     ) -> None:
         self._socket = plugin_dir / KUBELET_SOCKET
-        self._on_registered = on_registered
+        self._on_registered, self._needed = on_registered, needed
         self._request = api.RegisterRequest(
             version=VERSION, endpoint=endpoint, resource_name=resource, options=OPTIONS
         )
@@ -55,7 +63,8 @@ class Registrar:
         try:
             self.again()
             while True:
-                await self._wanted.wait()
+                if not await heard(self._wanted, UNHEARD_S) and not self._needed():
+                    continue
                 self._wanted.clear()
                 await self._register()
                 await asyncio.sleep(CALM_S)
