@@ -65,6 +65,25 @@ def test_a_user_cannot_write_a_grant(kube, namespace, editor):
     assert ",1500,0:" in found
 
 
+AGENT = "--as=system:serviceaccount:hami-system:hami-device-plugin"
+
+
+def test_a_node_agent_changes_its_own_nodes_annotations_only(kube):
+    """Its token says where it runs; no other node, and nothing but annotations."""
+    here = "--as-user-extra=authentication.kubernetes.io/node-name=hami-worker"
+    annotate = '{"metadata":{"annotations":{"hami.io/test":"x"}}}'
+    label = '{"metadata":{"labels":{"hami.io/test":"x"}}}'
+
+    def patched(node, patch):
+        change = ("patch", "node", node, "--type=merge", "-p", patch)
+        return kube.kubectl(AGENT, here, *change, check=False) != ""
+
+    assert patched("hami-worker", annotate)
+    assert not patched("hami-worker", label)
+    assert not patched("hami-control-plane", annotate)
+    kube.kubectl("annotate", "node", "hami-worker", "hami.io/test-")
+
+
 def test_without_the_policy_running_limits_do_not_move(kube, namespace, without_grant_policy):
     """The first grant of a pod is pinned on the node: a later one changes nothing."""
     kube.create(pod("pinned", namespace, container("c", slice_of(memory=1500))))
