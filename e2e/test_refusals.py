@@ -1,6 +1,10 @@
 """What cannot be right is refused where the user sees it."""
 
+import dataclasses
+import json
+
 import pytest
+from ruamel.yaml import YAML
 
 from e2e.kube import wait_until
 from e2e.pods import GRANT, container, pod, slice_of
@@ -65,23 +69,33 @@ def test_a_user_cannot_write_a_grant(kube, namespace, editor):
     assert ",1500,0:" in found
 
 
-AGENT = "--as=system:serviceaccount:hami-system:hami-device-plugin"
+AGENT = "system:serviceaccount:hami-system:hami-device-plugin"
 
 
-def test_a_node_agent_changes_its_own_nodes_annotations_only(kube):
-    """Its token says where it runs; no other node, and nothing but annotations."""
-    here = "--as-user-extra=authentication.kubernetes.io/node-name=hami-worker"
+@pytest.fixture
+def agent(kube, tmp_path):
+    """Kubectl as the worker's device plugin: its token says on which node it runs."""
+    config = YAML(typ="safe").load(kube.kubectl("config", "view", "--raw"))
+    where = {"authentication.kubernetes.io/node-name": ["hami-worker"]}
+    config["users"][0]["user"].update({"as": AGENT, "as-user-extra": where})
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(config))
+    yield dataclasses.replace(kube, environment={**kube.environment, "KUBECONFIG": str(path)})
+    kube.kubectl("annotate", "node", "hami-worker", "hami.io/test-")
+
+
+def test_a_node_agent_changes_its_own_nodes_annotations_only(agent):
+    """No other node, and nothing but annotations."""
     annotate = '{"metadata":{"annotations":{"hami.io/test":"x"}}}'
     label = '{"metadata":{"labels":{"hami.io/test":"x"}}}'
 
     def patched(node, patch):
         change = ("patch", "node", node, "--type=merge", "-p", patch)
-        return kube.kubectl(AGENT, here, *change, check=False) != ""
+        return agent.kubectl(*change, check=False) != ""
 
     assert patched("hami-worker", annotate)
     assert not patched("hami-worker", label)
     assert not patched("hami-control-plane", annotate)
-    kube.kubectl("annotate", "node", "hami-worker", "hami.io/test-")
 
 
 def test_without_the_policy_running_limits_do_not_move(kube, namespace, without_grant_policy):
