@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from e2e.kube import Kube, wait_until
 from e2e.pods import container, pod, slice_of
-from e2e.product import connect
+from e2e.product import connect, told
 
 NAMESPACE = "demo"
 NODE = "hami-worker"
@@ -99,7 +99,7 @@ def _metrics(kube: Kube, name: str) -> list[str]:
     return [line for line in lines if line.startswith("hami_vgpu_memory") and f'"{name}"' in line]
 
 
-def main() -> int:
+def story() -> None:
     """Tell the story in a namespace of its own, and take it away afterwards."""
     kube = connect()
     kube.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
@@ -114,8 +114,7 @@ def main() -> int:
     kubectl get node hami-worker -o yaml      what the node announces
     make test                                 every test this machine can run
     make down                                 remove everything""")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(story))

@@ -1,8 +1,6 @@
 """Our product on the cluster: images, simulated cards, manifests; and all of it away again."""
 
 import argparse
-import hashlib
-import json
 import subprocess
 import sys
 import time
@@ -11,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from e2e import cards
-from e2e.kube import Kube, wait_until
+from e2e.kube import Deadline, Kube, wait_until
 from e2e.lab import config as lab_config
 from e2e.lab.console import Console
+from e2e.lab.errors import LabError
 from e2e.lab.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,10 +111,12 @@ def install() -> None:
 
 
 def restart_changed(kube: Kube) -> set[str]:
-    """Roll out every workload whose images are other ones than at its last roll-out.
+    """Roll out every workload that was there before with another image of the same tag.
 
-    The tag stays the same while one works on the code, so the id of the image has to tell.
+    What has just been created runs the present image, and needs no second roll-out on top.
     """
+    stamps = lab_config.load().state / "rolled"
+    stamps.mkdir(exist_ok=True)
     changed = set()
     uses = {
         "hami-scheduler": ("deployment", "hami-extender"),
@@ -123,14 +124,14 @@ def restart_changed(kube: Kube) -> set[str]:
         **{name: ("daemonset", name) for name in DAEMONS},
     }
     for workload, (kind, image) in uses.items():
-        mark = hashlib.sha256(image_id(kube, f"{image}:{VERSION}").encode()).hexdigest()[:12]
-        annotations = {"metadata": {"annotations": {"hami.io/image": mark}}}
-        patch = json.dumps({"spec": {"template": annotations}})
-        out = kube.kubectl(
-            "patch", kind, "-n", "hami-system", workload, "--type=merge", "-p", patch
-        )
-        if "no change" not in out:
+        where = ("-n", "hami-system", kind, workload, "-o", "jsonpath={.metadata.uid}")
+        mark = f"{kube.kubectl('get', *where)} {image_id(kube, f'{image}:{VERSION}')}"
+        stamp = stamps / workload
+        known = stamp.read_text(encoding="utf-8") if stamp.exists() else ""
+        if known.split(" ")[0] == mark.split(" ", maxsplit=1)[0] and known != mark:
+            kube.kubectl("rollout", "restart", "-n", "hami-system", f"{kind}/{workload}")
             changed.add(workload)
+        stamp.write_text(mark, encoding="utf-8")
     return changed
 
 
@@ -165,7 +166,16 @@ def main() -> int:
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("verb", choices=verbs)
-    verbs[parser.parse_args().verb]()
+    return told(verbs[parser.parse_args().verb])
+
+
+def told(work: Callable[[], None]) -> int:
+    """Run something for a person: what goes wrong is told in words."""
+    try:
+        work()
+    except (subprocess.SubprocessError, Deadline, LabError) as error:
+        print("\n" + "\n".join(str(error).splitlines()[-20:]), file=sys.stderr)
+        return 1
     return 0
 
 

@@ -22,6 +22,8 @@ VERBS = {
     "kubectl": "run kubectl on the cluster",
 }
 
+ROOT_VERBS = ("up", "down", "load", "build-base")
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m e2e.lab", description="The local cluster.")
@@ -49,6 +51,11 @@ def run(argv: Sequence[str]) -> int:
         env = {**os.environ, "KUBECONFIG": str(lab.config.kubeconfig)}
         os.execve(kubectl, ["kubectl", *argv[1:]], env)
     given = _parser().parse_args(argv)
+    if given.verb in ROOT_VERBS and os.geteuid() != 0:
+        raise LabError(
+            f"`{given.verb}` needs root, for Docker, mounts and a network of its own: run it as "
+            "root or with sudo. `make lint unit` works without."
+        )
     if given.verb in ("up", "down"):
         with locked(lab.config.cache / f"{lab.config.cluster}.lock", wait=False):
             lab.up() if given.verb == "up" else lab.down()

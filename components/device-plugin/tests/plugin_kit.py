@@ -16,6 +16,7 @@ from hamikit import names
 from hamikit.gpu import Card
 from hamikit.informer import Change
 from hamikit.objects import Container, Metadata, Pod, PodSpec, PodStatus, Resources
+from hamikit.objects import Node as ApiNode
 
 DEADLINE_S = 10
 GPU = names.RESOURCE_COUNT
@@ -154,6 +155,7 @@ class FakeCluster:
         self.reported, self.paused, self.unlisted = [], False, {}
         self._begin = list(pods)
         self.events = self.announcer = self
+        self.seen = ApiNode()
 
     def __call__(self, daemon):
         """As `daemon.connect`."""

@@ -19,10 +19,13 @@ from plugin_kit import (
 )
 
 from hami_device_plugin.api import deviceplugin_pb2 as api
+from hami_device_plugin.daemon import Daemon, Forgotten
 from hami_device_plugin.grant import pod_grant
 from hami_device_plugin.kubelet import UNHEARD_S, Registrar
+from hami_device_plugin.settings import Settings
 from hamikit import names
 from hamikit.devices import NVIDIA
+from hamikit.objects import Node, NodeStatus
 from hamikit.region import read_control, read_usage
 
 MIB = 1024 * 1024
@@ -372,6 +375,23 @@ def test_registers_again_when_kubelet_never_listened(node):
                 await asyncio.wait_for(kubelet.registered.get(), DEADLINE_S)
                 kubelet.deaf = False
                 assert len(await kubelet.next_list()) == 20
+        finally:
+            await kubelet.stop()
+
+    run(scenario())
+
+
+def test_starts_afresh_when_kubelet_listens_and_offers_nothing(node):
+    """Kubelet took another plugin for this one, and forgot the slots when that one went."""
+
+    async def scenario():
+        kubelet, cluster = FakeKubelet(node.plugins), FakeCluster()
+        await kubelet.start()
+        cluster.seen = Node(status=NodeStatus(allocatable={names.RESOURCE_COUNT: "0"}))
+        daemon = Daemon(node.config("--scan-seconds=0.1"), Settings(), FakeNvml(), connect=cluster)
+        try:
+            with pytest.raises(Forgotten, match="kubelet listens but offers no"):
+                await asyncio.wait_for(daemon.run(asyncio.Event()), DEADLINE_S)
         finally:
             await kubelet.stop()
 

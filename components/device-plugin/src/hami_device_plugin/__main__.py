@@ -14,7 +14,7 @@ import structlog
 from hami_device_plugin import inventory
 from hami_device_plugin.cdifiles import CdiFiles
 from hami_device_plugin.config import Config
-from hami_device_plugin.daemon import SOCKET_FOLDER, Daemon
+from hami_device_plugin.daemon import SOCKET_FOLDER, Daemon, Forgotten
 from hami_device_plugin.hostfiles import HostFiles
 from hami_device_plugin.settings import Settings, cluster_settings, node_settings
 from hami_device_plugin.uninstall import Uninstaller
@@ -46,7 +46,7 @@ def main() -> int:
     except (ConfigError, GpuError) as error:
         print(f"hami-device-plugin: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
+    except (OSError, Forgotten) as error:
         print(f"hami-device-plugin: {error}", file=sys.stderr)
         return 1
     return 0

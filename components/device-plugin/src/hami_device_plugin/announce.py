@@ -74,6 +74,8 @@ class Announcer:
         self._news = threading.Event()
         self._stopping = False
         self._said: str | None = "nothing announced yet"
+        self.seen = Node()
+        """The node as it was at the last look."""
 
     def news(self) -> None:
         """Look again at once."""
@@ -107,7 +109,7 @@ class Announcer:
         Raises:
             ApiError, Unreachable: the API server said no, or nothing.
         """
-        node = self._api.get(self._path, Node)
+        node = self.seen = self._api.get(self._path, Node)
         off = self._cdi_off(node.status.node_info.container_runtime_version)
         devices = self._devices()
         if devices is None:

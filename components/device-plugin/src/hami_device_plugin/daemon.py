@@ -41,6 +41,7 @@ log = structlog.get_logger()
 
 # kubelet deletes files in its plugin folder when it starts, but not in subfolders.
 SOCKET_FOLDER = "hami"
+FORGOTTEN_LOOKS = 1
 GRACE_S = 2.0
 DRAIN_S, DRAIN_LOOK_S = 5.0, 0.1
 
@@ -64,6 +65,10 @@ def connect(daemon: "Daemon") -> "ClusterSide":
         lambda: daemon.stock.devices,
         every_s=daemon.config.scan_s,
     )
+
+
+class Forgotten(Exception):
+    """kubelet has dropped this plugin without a word."""
 
 
 class Daemon:
@@ -94,6 +99,7 @@ class Daemon:
         self._cluster: ClusterSide | None = None
         self._service: DevicePlugin | None = None
         self._inode = 0
+        self._forgotten = 0
         self._scan_stop = threading.Event()
         self._health = Health(nvml, self._on_cards, every_s=config.scan_s, stop=self._scan_stop)
         self.socket = config.plugin_dir / SOCKET_FOLDER / self._socket_name()
@@ -180,7 +186,26 @@ class Daemon:
             except OSError as error:
                 log.warning("sweep failed", error=str(error))
             self.news.announce()
+            self._check_remembered()
             await asyncio.sleep(self.config.scan_s)
+
+    def _check_remembered(self) -> None:
+        """End, to be started anew, when kubelet offers none of our slots although it listens.
+
+        Two plugins that start in the same moment can come to this: kubelet listens to both, takes
+        the later one for the plugin, and forgets the slots when that one goes (kubelet 1.34).
+        """
+        healthy = any(device.health for device in self.stock.devices or ())
+        seen = self._cluster.announcer.seen.status.allocatable if self._cluster else {}
+        offered = str(seen.get(self.stock.resource, ""))
+        lost = healthy and offered == "0" and self._kubelet_missing() is None
+        self._forgotten = self._forgotten + 1 if lost else 0
+        # Once is no proof: kubelet tells of a new plugin some seconds after it has come.
+        if self._forgotten > FORGOTTEN_LOOKS:
+            raise Forgotten(
+                f"kubelet listens but offers no {self.stock.resource}: starting afresh, so that it "
+                "takes this plugin anew"
+            )
 
     async def _end(self, server: grpc.aio.Server, tasks: Sequence[asyncio.Task[Any]]) -> None:
         self.lifecycle.stop()
