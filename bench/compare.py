@@ -16,10 +16,10 @@ from typing import Any
 
 import falcon
 import waitress
+from cluster import node, pod
 from msgspec import convert
 from null_extender import Bind, Filter, Prioritize
 from prometheus_client import CollectorRegistry
-from verbs import node, pod
 
 from hami_extender.app import create_app
 from hami_extender.binding import Binder
