@@ -24,12 +24,19 @@ def parse_node(obj: Object) -> Node:
         entries = json.loads(text)
         # Zero values are left out of the announcement.
         cards = tuple(
-            Card(e["id"], e.get("devmem", 0), e.get("devcore", 0), e.get("count", 0))
+            Card(str(e["id"]), _number(e, "devmem"), _number(e, "devcore"), _number(e, "count"))
             for e in entries
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         return Node(name, fault=f"{REGISTER} cannot be read: {error!r}")
     return Node(name, cards)
+
+
+def _number(entry: Object, key: str) -> int:
+    value = entry.get(key, 0)
+    if not isinstance(value, int):
+        raise TypeError(f"{key} is {value!r}")
+    return value
 
 
 def parse_pod(obj: Object) -> Pod | None:

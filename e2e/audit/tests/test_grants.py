@@ -156,3 +156,12 @@ def test_no_moment_of_a_pods_life_exceeds_what_it_takes(containers):
             now = [d for c in running for d in c.granted if d.uuid == uuid]
             used = (len(now), sum(d.memory_mib for d in now), sum(d.cores for d in now))
             assert all(x <= y for x, y in zip(used, worst.get(uuid, (0, 0, 0)), strict=True))
+
+
+@pytest.mark.parametrize("text", ["no json", '{"a":1}', "[1]", '[{"id":"a","devmem":"x"}]'])
+def test_a_register_of_another_form_is_a_fault_of_its_node(text):
+    """The audit goes on and says so, instead of ending."""
+    annotations = {"hami.io/node-nvidia-register": text}
+    node = parse_node({"metadata": {"name": "n", "annotations": annotations}})
+    assert node.cards == ()
+    assert "cannot be read" in node.fault
