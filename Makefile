@@ -64,6 +64,7 @@ demo: install ## the story: two pods share a card, a third waits and is told why
 
 e2e: install ## tests on the cluster
 	$(RUN) pytest -q -m cluster e2e
+	eval "$$($(LAB) env)"; $(RUN) pytest -q deploy
 
 test: lint unit e2e ## everything that this machine can test
 	@$(MAKE) --no-print-directory down

@@ -19,6 +19,7 @@ OVERLAYS = ("local", "kind")
 VERSIONS = ("1.30", "1.34")
 
 if shutil.which("kubectl") is None:
+    # `make e2e` brings one along and runs these again.
     pytest.skip("kubectl renders the manifests; install it", allow_module_level=True)
 
 
