@@ -9,7 +9,7 @@ from extender_kit import device, make_node, make_pod
 from hami_extender.binding import Binder
 from hami_extender.flights import Flights
 from hami_extender.snapshot import Snapshot
-from hami_extender.usage import footprint, roles_of
+from hami_extender.usage import footprint
 from hami_extender.wire import BindArgs
 from hamikit import names
 from hamikit.cluster import ApiError, Unreachable
@@ -18,6 +18,7 @@ from hamikit.devices import NVIDIA
 from hamikit.footprint import NOTHING
 from hamikit.informer import Change
 from hamikit.objects import Pod
+from hamikit.shape import roles_of
 
 OK, LOST_AFTER, LOST_BEFORE, LATE = "ok", "lost after the write", "lost before the write", "late"
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from hami_extender.inventory import facts_of
 from hami_extender.placement import Placement, Question, Refusal, place
-from hami_extender.usage import Kind, Ledger, footprint, holding_of, roles_of
+from hami_extender.usage import Kind, Ledger, footprint, holding_of
 from hamikit.codec import GrantedDevice, encode_grant
 from hamikit.devices import NVIDIA
 from hamikit.objects import NodeStatus
-from hamikit.shape import Role, shape_of
+from hamikit.shape import Role, roles_of, shape_of
 
 
 def state_of(node):

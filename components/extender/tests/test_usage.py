@@ -13,10 +13,9 @@ from hami_extender.usage import (
     device_ids,
     footprint,
     holding_of,
-    roles_of,
 )
 from hamikit.codec import GrantedDevice
-from hamikit.shape import Role
+from hamikit.shape import Role, roles_of
 
 INIT, SIDECAR, APP = Role.INIT, Role.SIDECAR, Role.APP
 

@@ -9,7 +9,7 @@ from hamikit.codec import CodecError, GrantedDevice, decode_grant
 from hamikit.devices import DeviceFamily
 from hamikit.objects import Pod
 from hamikit.quantity import QuantityError, parse_integer
-from hamikit.shape import Role
+from hamikit.shape import Role, roles_of
 
 
 class GrantError(Exception):
@@ -108,7 +108,7 @@ def pod_grant(pod: Pod, text: str, node: str, family: DeviceFamily) -> PodGrant:
 def _containers(
     pod: Pod, slots: tuple[tuple[GrantedDevice, ...], ...], family: DeviceFamily
 ) -> Iterator[ContainerGrant]:
-    init_count = len(pod.init_containers)
+    roles = roles_of(pod)
     for index, container in enumerate(pod.all_containers):
         slot = slots[index] if index < len(slots) else ()
         slices = tuple(
@@ -116,12 +116,9 @@ def _containers(
         )
         if not slices:
             continue
-        role = Role.APP
-        if index < init_count:
-            role = Role.SIDECAR if container.restart_policy == "Always" else Role.INIT
         limits = (container.resources.limits if container.resources else None) or {}
         yield ContainerGrant(
-            container.name, role, slices, priority=_priority(limits.get(family.priority))
+            container.name, roles[index], slices, priority=_priority(limits.get(family.priority))
         )
 
 

@@ -10,13 +10,13 @@ import structlog
 
 from hami_extender.inventory import facts_of
 from hami_extender.placement import Question
-from hami_extender.usage import Holding, Kind, Ledger, holding_of, roles_of
+from hami_extender.usage import Holding, Kind, Ledger, holding_of
 from hami_extender.verdicts import Verdicts
 from hamikit.codec import CodecError, Slots, decode_grant
 from hamikit.devices import DeviceFamily
 from hamikit.informer import Change
 from hamikit.objects import Node, Pod
-from hamikit.shape import PodShape
+from hamikit.shape import PodShape, roles_of
 
 log = structlog.get_logger()
 

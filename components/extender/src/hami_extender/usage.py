@@ -9,17 +9,7 @@ from hami_extender.inventory import NodeFacts
 from hamikit.codec import GrantedDevice, Slots
 from hamikit.footprint import NOTHING, Footprint, Share, share_of
 from hamikit.footprint import footprint as pod_footprint
-from hamikit.objects import Pod
 from hamikit.shape import Role
-
-
-def roles_of(pod: Pod) -> list[Role]:
-    """The roles of a pod's containers in slot order."""
-    init = [
-        Role.SIDECAR if container.restart_policy == "Always" else Role.INIT
-        for container in pod.init_containers
-    ]
-    return init + [Role.APP] * len(pod.spec.containers)
 
 
 def _per_card(slot: Iterable[GrantedDevice]) -> dict[str, Share]:

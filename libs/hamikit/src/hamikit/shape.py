@@ -6,7 +6,7 @@ from enum import Enum
 
 from hamikit import names
 from hamikit.devices import DeviceFamily
-from hamikit.objects import Container, Pod
+from hamikit.objects import Pod
 from hamikit.quantity import QuantityError, parse_integer, parse_quantity
 
 INT32_MAX = 2**31 - 1
@@ -193,10 +193,13 @@ def selectors_of(annotations: Mapping[str, str], family: DeviceFamily) -> Select
     )
 
 
-def _role(container: Container, *, init: bool) -> Role:
-    if not init:
-        return Role.APP
-    return Role.SIDECAR if container.restart_policy == "Always" else Role.INIT
+def roles_of(pod: Pod) -> list[Role]:
+    """The roles of a pod's containers in slot order."""
+    init = [
+        Role.SIDECAR if container.restart_policy == "Always" else Role.INIT
+        for container in pod.init_containers
+    ]
+    return init + [Role.APP] * len(pod.spec.containers)
 
 
 def shape_of(pod: Pod, family: DeviceFamily) -> PodShape:
@@ -207,8 +210,7 @@ def shape_of(pod: Pod, family: DeviceFamily) -> PodShape:
     """
     faults: list[Fault] = []
     slots: list[Slot] = []
-    init_count = len(pod.init_containers)
-    for index, container in enumerate(pod.all_containers):
+    for role, container in zip(roles_of(pod), pod.all_containers, strict=True):
         resources = container.resources
         limits = (resources.limits if resources else None) or {}
         requests = (resources.requests if resources else None) or {}
@@ -217,7 +219,7 @@ def shape_of(pod: Pod, family: DeviceFamily) -> PodShape:
             request = parse_container(container.name, limits, requests, family)
         except RequestError as error:
             faults += error.faults
-        slots.append(Slot(_role(container, init=index < init_count), request))
+        slots.append(Slot(role, request))
     if faults:
         raise RequestError(faults)
     return PodShape(tuple(slots), selectors_of(pod.metadata.annotations, family))
