@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -65,6 +66,12 @@ class Guest:
         assert answer, f"the guest died in {command}: {self.process.wait()}"
         return json.loads(answer)
 
+    def stop(self) -> None:
+        """Stops it at whatever instruction it is, and returns once it stands."""
+        self.process.send_signal(signal.SIGSTOP)
+        _, status = os.waitpid(self.process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), f"the guest ended: {status}"
+
     def kill(self) -> None:
         """Kills it at whatever instruction it is."""
         self.process.kill()
@@ -116,6 +123,13 @@ class Container:
 
     def uuid(self, card: int) -> str:
         return self.ledger()[card]["uuid"]
+
+    def is_in_driver(self, guest: Guest) -> bool:
+        """Whether a stopped guest stands inside the fake driver's change of the first card.
+
+        A real driver does this in the kernel, where nobody can be stopped.
+        """
+        return self.ledger()[0]["busy_with"] == guest.process.pid
 
     def data_bytes(self, card: int = 0) -> int:
         """What the card itself says that all processes hold, without their contexts."""

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 
 import pytest
 
@@ -198,13 +199,18 @@ def test_the_memory_of_a_killed_process_is_found_again(container):
 
 def test_a_stopped_process_holds_nobody_up(container):
     """Stopped in the middle of allocating and freeing, over and over: neighbours go on."""
+    dice = random.Random()
     neighbour = container.ready()
     for _ in range(ROUNDS):
         stopped = container.ready()
         print('["race", 4, 1048576, 100000]', file=stopped.process.stdin, flush=True)
         while not any(process.pid == stopped.process.pid for process in container.usage.processes):
             assert stopped.process.poll() is None
-        stopped.process.send_signal(signal.SIGSTOP)
+        time.sleep(dice.random() / 50)  # any instant will do
+        stopped.stop()
+        while container.is_in_driver(stopped):
+            stopped.process.send_signal(signal.SIGCONT)
+            stopped.stop()
         result, pointer = neighbour.ask("alloc", 900 * MIB)
         assert (result, neighbour.ask("free", pointer)) == (0, 0)
         stopped.kill()

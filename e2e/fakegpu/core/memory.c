@@ -47,6 +47,14 @@ void fg_card_lock(struct fg *fg, int card) {
 
 void fg_card_unlock(struct fg *fg, int card) { atomic_store(&fg->st->cards[card].lock, 0); }
 
+/* PID, as it is seen from here, of the process that is changing the card; 0: none. Stopped there it
+ * holds everybody up, which inside a real driver, in the kernel, cannot happen. */
+pid_t fg_card_holder(const struct fg *fg, int card) {
+    int slot = (int)(atomic_load(&fg->st->cards[card].lock) & 0xffff) - 1;
+    pid_t pid = 0;
+    return slot >= 0 && slot < FG_SLOTS && fg_slot_alive(fg, slot, &pid) ? pid : 0;
+}
+
 uint64_t fg_share_bytes(const struct fg_share *share) {
     return atomic_load(&share->data_bytes) + atomic_load(&share->context_bytes);
 }

@@ -138,6 +138,7 @@ int fg_reap(struct fg *fg);
 enum fg_kind { FG_DATA, FG_CONTEXT };
 void fg_card_lock(struct fg *fg, int card);
 void fg_card_unlock(struct fg *fg, int card);
+pid_t fg_card_holder(const struct fg *fg, int card);
 void fg_recount(struct fg *fg, int card);
 int fg_charge(struct fg *fg, int card, uint64_t bytes, enum fg_kind kind);
 void fg_uncharge(struct fg *fg, int card, uint64_t bytes, enum fg_kind kind);

@@ -87,10 +87,10 @@ static void print_card(const struct fg *fg, int card) {
     const struct fg_card *c = &fg->st->cards[card];
     const char *comma = "";
     printf("{\"index\":%d,\"uuid\":\"%s\",\"name\":\"%s\",\"total\":%llu,\"used\":%llu,"
-           "\"lost\":%s,\"utilization\":%u,\"processes\":[",
+           "\"lost\":%s,\"utilization\":%u,\"busy_with\":%d,\"processes\":[",
            card, c->uuid, c->name, (unsigned long long)c->total,
            (unsigned long long)fg_used(fg, card), atomic_load(&c->lost) ? "true" : "false",
-           fg_busy_percent(fg, card));
+           fg_busy_percent(fg, card), (int)fg_card_holder(fg, card));
     for (int i = 0; i < (int)atomic_load(&fg->st->slots_high); i++) {
         const struct fg_share *share = &fg->st->slots[i].share[card];
         pid_t pid = 0;
