@@ -3,6 +3,8 @@
 Runs last (by its name among the cluster tests) and puts the product back.
 """
 
+import re
+
 import pytest
 
 from e2e import product
@@ -18,8 +20,9 @@ LEFT = "ls -d /usr/local/vgpu/* /var/run/cdi/hami* /var/lib/kubelet/device-plugi
 
 @pytest.fixture
 def removed(kube):
-    """The product off the cluster, and on it again afterwards."""
-    yield kube.kubectl("delete", "-k", OVERLAY, "--timeout=120s")
+    """The product off the cluster, with what kubectl said, and on it again afterwards."""
+    delete = f"{kube.binary} delete -k {OVERLAY} --timeout=120s 2>&1"
+    yield kube.run("sh", "-c", delete)
     kube.kubectl("delete", "-k", REMOVER, "--ignore-not-found", "--timeout=120s")
     product.install()
 
@@ -33,7 +36,9 @@ def test_running_pods_keep_their_slices_and_then_nothing_is_left(kube, namespace
     """The remover says which pod keeps what; when the pod is gone, the nodes are as before."""
     kube.create(pod("stays", namespace, container("c", slice_of(memory=3000))))
     kube.wait_running(namespace, "stays")
-    request.getfixturevalue("removed")
+    warnings = request.getfixturevalue("removed")
+    for stays in ("/usr/local/vgpu", "/var/run/cdi/hami.io-vgpu_*.json", "annotations hami.io/*"):
+        assert re.search(rf"Warning: .*{re.escape(stays)} stay.*: ", warnings), warnings
     query = ("--query-gpu=memory.total", "--format=csv,noheader,nounits")
     assert kube.exec(namespace, "stays", "nvidia-smi", *query).split() == ["3000"]
     kube.kubectl("apply", "-k", REMOVER)
