@@ -14,10 +14,10 @@ MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src/hami_*)
 PYTHON_COMPONENTS := $(addprefix components/,webhook extender device-plugin monitor)
 C_SOURCES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: help setup lint format unit up down images install uninstall env demo e2e test soak
+.PHONY: help setup lint format unit up down images install uninstall env demo e2e test soak bench-webhook
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(UV) ## the tools, pinned in uv.lock
 	@$(UV) sync --frozen --quiet
@@ -71,6 +71,9 @@ test: lint unit e2e ## everything that this machine can test
 
 soak: install ## the long storms
 	CHAOS_ROUNDS=10 $(RUN) pytest -q -m cluster e2e/test_chaos.py
+
+bench-webhook: setup ## the webhook beside one that says yes to everything
+	@$(RUN) python bench/webhook.py
 
 down: ## remove the cluster and everything it needed, but not the cache
 	@$(LAB) down

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hami_webhook.fill import additions, asked, asks
+from hami_webhook.fill import wish
 from hamikit.devices import NVIDIA
 
 GPU, MEM, PERCENT, CORES = (
@@ -40,46 +40,46 @@ GPU, MEM, PERCENT, CORES = (
 )
 def test_vectors(limits, added):
     """Memory or cores imply the count; a count alone is the whole card."""
-    assert additions(limits, {}, NVIDIA) == added
+    assert wish(limits, {}, NVIDIA).added == added
 
 
 def test_requests_alone_are_copied():
     """The API server wants a limit for each extended resource, and equal to the request."""
-    assert additions({}, {GPU: "2", MEM: "100"}, NVIDIA) == {GPU: "2", MEM: "100"}
-    assert additions({GPU: "1"}, {GPU: "1", MEM: "100"}, NVIDIA) == {MEM: "100"}
-    assert additions({}, {GPU: "0"}, NVIDIA) == {}
+    assert wish({}, {GPU: "2", MEM: "100"}, NVIDIA).added == {GPU: "2", MEM: "100"}
+    assert wish({GPU: "1"}, {GPU: "1", MEM: "100"}, NVIDIA).added == {MEM: "100"}
+    assert wish({}, {GPU: "0"}, NVIDIA).added == {}
 
 
 def test_a_limit_wins_over_a_request():
     """As kubelet has it: what a container asks is its limit."""
-    assert asked({GPU: "1"}, {GPU: "2", MEM: "100"}, NVIDIA) == {GPU: "1", MEM: "100"}
-    assert not asks({GPU: "0"}, {GPU: "1"}, NVIDIA)
+    assert wish({GPU: "1"}, {GPU: "2", MEM: "100"}, NVIDIA).named == {GPU: "1", MEM: "100"}
+    assert not wish({GPU: "0"}, {GPU: "1"}, NVIDIA).device
 
 
 def test_the_operators_default_count_is_implied():
     """A defaultGPUNum of 2 gives two cards to whoever names none."""
-    assert additions({MEM: "3000"}, {}, replace(NVIDIA, default_count=2)) == {GPU: "2"}
+    assert wish({MEM: "3000"}, {}, replace(NVIDIA, default_count=2)).added == {GPU: "2"}
 
 
 def test_without_a_default_count_nothing_is_implied():
     """A defaultGPUNum of 0 switches the implied count off."""
     family = replace(NVIDIA, default_count=0)
-    assert additions({MEM: "3000"}, {}, family) == {}
-    assert not asks({MEM: "3000"}, {}, family)
+    assert wish({MEM: "3000"}, {}, family).added == {}
+    assert not wish({MEM: "3000"}, {}, family).device
 
 
 def test_resources_that_the_operator_switched_off():
     """Without a core resource there is nothing exclusive to write."""
-    assert additions({GPU: "1"}, {}, replace(NVIDIA, cores="")) == {}
-    assert additions({GPU: "1"}, {}, replace(NVIDIA, memory="", memory_percentage="")) == {
+    assert wish({GPU: "1"}, {}, replace(NVIDIA, cores="")).added == {}
+    assert wish({GPU: "1"}, {}, replace(NVIDIA, memory="", memory_percentage="")).added == {
         CORES: "100"
     }
 
 
 def test_who_asks():
     """A count of 0 asks for nothing; an unreadable one is not nothing."""
-    assert asks({GPU: "1"}, {}, NVIDIA)
-    assert asks({}, {CORES: "1"}, NVIDIA)
-    assert asks({GPU: "many"}, {}, NVIDIA)
-    assert not asks({GPU: "0", MEM: "3000"}, {}, NVIDIA)
-    assert not asks({"cpu": "1"}, {}, NVIDIA)
+    assert wish({GPU: "1"}, {}, NVIDIA).device
+    assert wish({}, {CORES: "1"}, NVIDIA).device
+    assert wish({GPU: "many"}, {}, NVIDIA).device
+    assert not wish({GPU: "0", MEM: "3000"}, {}, NVIDIA).device
+    assert not wish({"cpu": "1"}, {}, NVIDIA).device

@@ -1,24 +1,34 @@
 """Behaviour of hami_webhook.mutate: the completed pod."""
 
 import copy
+import json
 from dataclasses import replace
 
+import jsonpatch
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec import convert
 
-from hami_webhook.mutate import mutate
+from hami_webhook.mutate import mutate as patch_of
 from hami_webhook.rules import Rules
 from hami_webhook.validate import validate
 from hamikit.devices import NVIDIA
-from hamikit.objects import Pod
+from hamikit.objects import Pod, Resources
+from hamikit.quantity import parse_integer
+from hamikit.shape import ContainerRequest, shape_of
 
-GPU, MEM, CORES, PRIORITY = NVIDIA.count, NVIDIA.memory, NVIDIA.cores, NVIDIA.priority
+GPU, MEM, PERCENT, CORES, PRIORITY = NVIDIA.resources
 RULES = Rules()
 STRICT = Rules(
     family=replace(NVIDIA, overwrite_env=True, core_policy="force", runtime_class="nvidia")
 )
+
+
+def mutate(value, rules):
+    """The completed pod, as the API server makes it from our patch."""
+    patch = patch_of(convert(value, Pod), rules)
+    return jsonpatch.apply_patch(json.loads(json.dumps(value)), patch)
 
 
 def container(limits=None, env=None, **more):
@@ -76,7 +86,7 @@ def test_a_label_of_another_value_is_overwritten():
     before = pod(container({GPU: "1"}))
     before["metadata"]["labels"] = {"hami.io/device-pod": "false"}
     assert mutate(before, RULES)["metadata"]["labels"] == {"hami.io/device-pod": "true"}
-    before["metadata"] = {"name": "p", "labels": None}
+    before["metadata"] = {"name": "p"}
     assert mutate(before, RULES)["metadata"]["labels"] == {"hami.io/device-pod": "true"}
 
 
@@ -117,12 +127,28 @@ def test_priority_becomes_a_variable_once():
     assert env_of(after) == [("CUDA_TASK_PRIORITY", "1")]
 
 
-def test_visible_devices_are_taken_out_of_device_containers():
-    """A pod's own variable beats the plugin's and could name every card."""
+def test_visible_devices_are_not_the_pods_to_choose():
+    """It beats the plugin's and could name every card; beside a device it becomes `none`."""
     env = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}, {"name": "A", "value": "1"}] * 2
     after = mutate(pod(container({GPU: "1"}, env), container(None, env)), RULES)
     assert env_of(after) == [("A", "1"), ("A", "1")]
-    assert after["spec"]["containers"][1]["env"] == env
+    assert env_of(after, 1) == [("NVIDIA_VISIBLE_DEVICES", "none"), ("A", "1"), ("A", "1")]
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ({"value": "void"}, True),
+        ({"value": "none"}, True),
+        ({"valueFrom": {"fieldRef": {}}}, False),
+    ],
+)
+def test_who_hides_the_cards_may_say_so_itself(value, kept):
+    """A container without a device that wants to see none is left alone; a reference is not."""
+    env = [{"name": "NVIDIA_VISIBLE_DEVICES", **value}]
+    after = mutate(pod(container({GPU: "1"}), container(None, env)), RULES)
+    expected = env if kept else [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "none"}]
+    assert after["spec"]["containers"][1]["env"] == expected
 
 
 def test_what_an_operator_configured():
@@ -162,7 +188,11 @@ resources = st.fixed_dictionaries(
 )
 containers = st.fixed_dictionaries(
     {"name": st.sampled_from("abc"), "unknown": st.integers()},
-    optional={"resources": st.one_of(st.none(), resources), "env": envs},
+    optional={
+        "resources": st.one_of(st.none(), resources),
+        "env": envs,
+        "restartPolicy": st.just("Always"),
+    },
 )
 pods = st.fixed_dictionaries(
     {
@@ -186,8 +216,68 @@ def test_completing_twice_changes_nothing_more(before, rules):
     """The API server may call us again after other webhooks."""
     assume(not validate(convert(before, Pod), rules))
     once = mutate(before, rules)
-    assert mutate(once, rules) == once
+    assert patch_of(convert(once, Pod), rules) == []
     assert not validate(convert(once, Pod), rules)
+
+
+def intended(named, family):
+    """What a container's author meant: HAMi's rules for the webhook and then the scheduler."""
+    read = {name: parse_integer(value) for name, value in named.items()}
+    count = read.get(GPU)
+    if count is None and {MEM, PERCENT, CORES} & read.keys():
+        count = family.default_count
+    if not count:
+        return None
+    whole = read[PERCENT] == 100 if PERCENT in read else MEM not in read
+    cores = read.get(CORES, 100 if whole else family.default_cores)
+    memory = read.get(MEM, 0) * family.memory_factor
+    if not memory and not read.get(PERCENT):
+        memory = family.default_memory_mib
+    return ContainerRequest(count, memory, 0 if memory else read.get(PERCENT) or 100, cores)
+
+
+FAMILIES = [
+    NVIDIA,
+    replace(NVIDIA, default_count=2, default_memory_mib=512, default_cores=7, memory_factor=3),
+]
+
+
+@given(pods, st.sampled_from(FAMILIES))
+def test_the_scheduler_reads_what_the_author_meant(before, family):
+    """The extender's own parser on the completed pod, beside a plain reading of the original."""
+    rules = Rules(family=family)
+    assume(not validate(convert(before, Pod), rules))
+    shape = shape_of(convert(mutate(before, rules), Pod), family)
+    expected = []
+    for each in convert(before, Pod).all_containers:
+        found = each.resources or Resources()
+        both = {**(found.requests or {}), **(found.limits or {})}
+        named = {name: both[name] for name in family.resources if name in both}
+        expected.append(intended(named, family))
+    assert [slot.request for slot in shape.slots] == expected
+
+
+@given(pods, st.sampled_from([RULES, STRICT]))
+def test_all_that_is_not_ours_survives(before, rules):
+    """Only limits, three variables, one label, scheduler and runtime class may differ."""
+    assume(not validate(convert(before, Pod), rules))
+    after = mutate(before, rules)
+    assert json.dumps(stripped(after)) == json.dumps(stripped(before))
+
+
+def stripped(value):
+    """A pod without what we may change."""
+    value = copy.deepcopy(value)
+    value["metadata"].pop("labels", None)
+    for name in ("schedulerName", "runtimeClassName"):
+        value["spec"].pop(name, None)
+    for each in [*value["spec"].get("initContainers", []), *value["spec"]["containers"]]:
+        (each.get("resources") or {}).pop("limits", None)
+        if not each.get("resources"):
+            each.pop("resources", None)
+        env = [entry for entry in each.pop("env", None) or [] if entry["name"] == "A"]
+        each["others"] = env
+    return value
 
 
 @given(pods, st.sampled_from([RULES, STRICT]))

@@ -1,46 +1,63 @@
 """What a container asks for once the parts that it left out are filled in."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from hamikit.devices import DeviceFamily
+from hamikit.objects import Container
 from hamikit.quantity import QuantityError, parse_quantity
 from hamikit.shape import Quantities
 
 
-def asked(limits: Quantities, requests: Quantities, family: DeviceFamily) -> Quantities:
-    """The family's resources that a container names; a limit wins over a request."""
-    both = {**requests, **limits}
-    return {name: both[name] for name in family.resources if name in both}
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a container asks of a family.
 
-
-def additions(limits: Quantities, requests: Quantities, family: DeviceFamily) -> dict[str, str]:
-    """The limits to add to a container so that its request is complete; none for count 0.
-
-    Rules of HAMi v2.10: memory or cores without a count imply the default count; a count without
-    memory is the whole card, and so all of its cores. A resource that stands in `requests` alone
-    is copied, because the API server wants a limit for each extended resource.
+    `named` is what it names itself (a limit wins over a request), `added` are the limits that make
+    its request complete, `device` is whether it asks for a device at all.
     """
-    named = asked(limits, requests, family)
+
+    named: dict[str, str | int | float] = field(default_factory=dict)
+    added: dict[str, str] = field(default_factory=dict)
+    device: bool = False
+
+
+NOTHING = Wish()
+
+
+def wish_of(container: Container, family: DeviceFamily) -> Wish:
+    """Read what a container asks of a family."""
+    resources = container.resources
+    if resources is None:
+        return NOTHING
+    return wish(resources.limits or {}, resources.requests or {}, family)
+
+
+def wish(limits: Quantities, requests: Quantities, family: DeviceFamily) -> Wish:
+    """Fill in by the rules of HAMi v2.10; a count of 0 asks for nothing.
+
+    Memory or cores without a count imply the default count; a count without memory is the whole
+    card, and so all of its cores. A resource that stands in `requests` alone is copied, because
+    the API server wants a limit for each extended resource.
+    """
+    named: dict[str, str | int | float] = {}
+    for name in family.resources:
+        if name in limits:
+            named[name] = limits[name]
+        elif name in requests:
+            named[name] = requests[name]
+    if not named:
+        return NOTHING
     added = {name: str(value) for name, value in named.items() if name not in limits}
     if family.count in named:
         if is_zero(named[family.count]):
-            return {}
+            return Wish(named)
     elif family.default_count and any(name in named for name in _amounts(family)):
         added[family.count] = str(family.default_count)
     else:
-        return {}
+        return Wish(named)
     if family.cores and family.cores not in named and _whole_card(named, family):
         added[family.cores] = "100"
-    return added
-
-
-def asks(limits: Quantities, requests: Quantities, family: DeviceFamily) -> bool:
-    """Whether a container asks for a device; an unreadable count counts as asking."""
-    complete: Mapping[str, str | int | float] = {
-        **asked(limits, requests, family),
-        **additions(limits, requests, family),
-    }
-    return family.count in complete and not is_zero(complete[family.count])
+    return Wish(named, added, device=True)
 
 
 def is_zero(value: str | float) -> bool:

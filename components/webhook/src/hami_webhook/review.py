@@ -5,16 +5,47 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-import jsonpatch
 import msgspec
 
-from hami_webhook.mutate import Json, mutate
+from hami_webhook.mutate import Operation, mutate
 from hami_webhook.rules import Rules
 from hami_webhook.validate import validate
 from hamikit.objects import Pod
 
 VERSIONS = ("admission.k8s.io/v1", "admission.k8s.io/v1beta1")
 MAX_FAULTS = 10
+_ABSENT = (b"", b"null")
+
+
+class _Kind(msgspec.Struct):
+    kind: str = "Pod"
+
+
+class _Request(msgspec.Struct, rename="camel"):
+    uid: str = ""
+    kind: _Kind = msgspec.field(default_factory=_Kind)
+    operation: str = "CREATE"
+    sub_resource: str | None = None
+    namespace: str | None = None
+    name: str | None = None
+    object: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+
+
+class _Review(msgspec.Struct, rename="camel"):
+    request: _Request
+    api_version: str = ""
+
+
+class _Generated(msgspec.Struct, rename="camel"):
+    generate_name: str = ""
+
+
+class _Unnamed(msgspec.Struct):
+    metadata: _Generated = msgspec.field(default_factory=_Generated)
+
+
+_decode_review = msgspec.json.Decoder(_Review).decode
+_decode_pod = msgspec.json.Decoder(Pod).decode
 
 
 class Outcome(Enum):
@@ -28,13 +59,24 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question: the object as it came and, if it is a new pod, what we read of it."""
+    """One question: what was asked, and what we read of the pod if a pod is to be created."""
 
     version: str
-    uid: str
-    name: str
-    raw: Json
+    request: _Request
     pod: Pod | None
+
+    @property
+    def uid(self) -> str:
+        """By which the API server knows our answer."""
+        return self.request.uid
+
+    @property
+    def name(self) -> str:
+        """Namespace and name for the log; a controller's pod has only the start of a name yet."""
+        name = self.request.name
+        if not name and self.pod is not None:
+            name = msgspec.json.decode(self.request.object, type=_Unnamed).metadata.generate_name
+        return f"{self.request.namespace or ''}/{name or ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +86,7 @@ class Answer:
     outcome: Outcome
     message: str = ""
     code: int = 200
-    patch: list[Json] = field(default_factory=list)
+    patch: list[Operation] = field(default_factory=list)
 
 
 class ReviewError(ValueError):
@@ -62,41 +104,25 @@ def decode(body: bytes) -> Question:
         ReviewError: not JSON, not an AdmissionReview, or a pod that is none.
     """
     try:
-        review = msgspec.json.decode(body)
+        review = _decode_review(body)
+    except msgspec.ValidationError as error:
+        raise ReviewError(f"body is no AdmissionReview: {error}") from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise ReviewError(f"body is not JSON: {error}; send an AdmissionReview") from error
-    request = review.get("request") if isinstance(review, dict) else None
-    if not isinstance(request, dict):
-        raise ReviewError("body has no request; send an AdmissionReview")
-    version, uid = review.get("apiVersion"), str(request.get("uid", ""))
+    request, version = review.request, review.api_version
     if version not in VERSIONS:
         known = ", ".join(VERSIONS)
-        raise ReviewError(f"apiVersion {version!r} is not known; send one of {known}", uid)
-    raw: Json | None = request.get("object")
-    if not _creates_pod(request):
-        return Question(version, uid, "", {}, None)
-    if raw is None:
-        raise ReviewError("request.object is missing; send the pod", uid, version)
+        raise ReviewError(f"apiVersion {version!r} is not known; send one of {known}", request.uid)
+    if request.kind.kind != "Pod" or request.sub_resource or request.operation != "CREATE":
+        return Question(version, request, None)
+    if bytes(request.object) in _ABSENT:
+        raise ReviewError("request.object is missing; send the pod", request.uid, version)
     try:
-        pod = msgspec.convert(raw, Pod)
+        pod = _decode_pod(request.object)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise ReviewError(f"request.object is not a pod: {error}", uid, version) from error
-    return Question(version, uid, _name(request, raw), raw, pod)
-
-
-def _name(request: Json, raw: Json) -> str:
-    """Namespace and name for the log; a controller's pod has only the start of a name yet."""
-    name = request.get("name") or (raw.get("metadata") or {}).get("generateName", "")
-    return f"{request.get('namespace', '')}/{name}"
-
-
-def _creates_pod(request: Json) -> bool:
-    kind = request.get("kind")
-    return (
-        (not isinstance(kind, dict) or kind.get("kind", "Pod") == "Pod")
-        and not request.get("subResource")
-        and request.get("operation", "CREATE") == "CREATE"
-    )
+        text = f"request.object is not a pod: {error}"
+        raise ReviewError(text, request.uid, version) from error
+    return Question(version, request, pod)
 
 
 def decide(question: Question, rules: Rules) -> Answer:
@@ -109,7 +135,7 @@ def decide(question: Question, rules: Rules) -> Answer:
     faults = validate(pod, rules)
     if faults:
         return Answer(Outcome.REFUSED, _text(faults), 403)
-    patch: list[Json] = jsonpatch.make_patch(question.raw, mutate(question.raw, rules)).patch
+    patch = mutate(pod, rules)
     return Answer(Outcome.PATCHED, patch=patch) if patch else Answer(Outcome.ALLOWED)
 
 

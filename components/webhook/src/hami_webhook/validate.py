@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hami_webhook.fill import additions, asked, asks, is_zero
+from hami_webhook.fill import Wish, is_zero, wish_of
 from hami_webhook.rules import Rules
 from hamikit import names
 from hamikit.codec import split_list
@@ -22,33 +22,22 @@ def validate(pod: Pod, rules: Rules) -> list[str]:
     """
     if not pod.spec.containers:
         return ["pod has no containers"]
-    found = [fault for c in pod.all_containers for fault in _container(c, rules.family)]
-    if any(asks(*_resources(c), rules.family) for c in pod.all_containers):
+    wishes = [(container, wish_of(container, rules.family)) for container in pod.all_containers]
+    found = [fault for each in wishes if each[1].named for fault in _container(*each, rules.family)]
+    if any(wish.device for _, wish in wishes):
         found += _pod(pod, rules)
         found += _policies(pod.metadata.annotations)
     return found
 
 
-def _resources(container: Container) -> tuple[Quantities, Quantities]:
-    resources = container.resources
-    if resources is None:
-        return {}, {}
-    return resources.limits or {}, resources.requests or {}
-
-
-def _container(container: Container, family: DeviceFamily) -> Iterator[str]:
-    limits, requests = _resources(container)
-    named = asked(limits, requests, family)
-    if not named:
-        return
+def _container(container: Container, wish: Wish, family: DeviceFamily) -> Iterator[str]:
     try:
-        parse_container(container.name, named, {}, family)
+        parse_container(container.name, wish.named, {}, family)
     except RequestError as error:
         yield from map(str, error.faults)
-    yield from _priority(container.name, named, family)
-    complete = {**named, **additions(limits, requests, family)}
-    if family.count not in complete or is_zero(complete[family.count]):
-        yield from _without_device(container.name, named, family)
+    yield from _priority(container.name, wish.named, family)
+    if not wish.device:
+        yield from _without_device(container.name, wish.named, family)
 
 
 def _without_device(container: str, named: Quantities, family: DeviceFamily) -> Iterator[str]:
