@@ -1,6 +1,7 @@
 #include "account.h"
 
 #include "driver.h"
+#include "graph_memory.h"
 #include "ledger.h"
 #include "log.h"
 #include "pool.h"
@@ -38,12 +39,15 @@ void account_release(struct process *process, unsigned device, enum hami_kind ki
     account_apply(process, device, kind, -(int64_t)units, LEDGER_NO_LIMIT);
 }
 
-static void count_refusal(struct process *process, unsigned device, uint64_t bytes) {
+void account_count_refusal(struct process *process, int device, uint64_t bytes) {
+    if (device < 0) {
+        return;
+    }
     __atomic_fetch_add(&process->usage->devices[device].refused, 1, __ATOMIC_RELAXED);
-    log_line(LOG_WARNING, "device %u: %llu bytes refused, %llu of %llu bytes are in use", device,
+    log_line(LOG_WARNING, "device %d: %llu bytes refused, %llu of %llu bytes are in use", device,
              (unsigned long long)bytes,
-             (unsigned long long)ledger_used(process->usage, device) * HAMI_UNIT,
-             (unsigned long long)process_limit(process, (int)device) * HAMI_UNIT);
+             (unsigned long long)ledger_used(process->usage, (unsigned)device) * HAMI_UNIT,
+             (unsigned long long)process_limit(process, device) * HAMI_UNIT);
 }
 
 bool account_reserve(struct process *process, int device, enum hami_kind kind, uint64_t bytes,
@@ -58,14 +62,15 @@ bool account_reserve(struct process *process, int device, enum hami_kind kind, u
     }
     if (charge->units <= process_limit(process, device)) { /* else no clearing up can help */
         if (kind != HAMI_KIND_POOL) {
-            pool_settle_all(process); /* who allocates from a pool has done so already */
+            pool_settle_all(process); /* who allocates from a pool has done both already */
+            graph_memory_settle(process);
         }
         process_reap(process);
         if (account_apply(process, charge->device, kind, units, process_limit(process, device))) {
             return true;
         }
     }
-    count_refusal(process, charge->device, bytes);
+    account_count_refusal(process, device, bytes);
     return false;
 }
 

@@ -37,6 +37,9 @@ CUresult account_keep(const struct charge *charge, CUresult answer, enum table_t
  * taken already. */
 void account_adjust(struct charge *charge, uint64_t bytes);
 
+/* For the counters and the log: so many bytes were refused on a device of the grant. */
+void account_count_refusal(struct process *process, int device, uint64_t bytes);
+
 void account_release(struct process *process, unsigned device, enum hami_kind kind, uint64_t units);
 
 /* One charge or release in units, without a second try. */

@@ -16,6 +16,9 @@ typedef struct CUstream_st *CUstream;
 typedef struct CUmemPoolHandle_st *CUmemoryPool;
 typedef struct CUarray_st *CUarray;
 typedef struct CUmipmappedArray_st *CUmipmappedArray;
+typedef struct CUgraph_st *CUgraph;
+typedef struct CUgraphNode_st *CUgraphNode;
+typedef struct CUgraphExec_st *CUgraphExec;
 typedef struct {
     unsigned char bytes[16];
 } CUuuid;
@@ -29,6 +32,8 @@ enum {
 enum { CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM = 1 << 1 };
 enum { CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT = 5, CU_MEMPOOL_ATTR_USED_MEM_CURRENT = 7 };
 enum { CU_MEM_LOCATION_TYPE_DEVICE = 1 };
+enum { CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT = 2 };
+enum { CU_STREAM_CAPTURE_STATUS_NONE = 0 };
 enum { CUDA_ARRAY3D_SPARSE = 0x40, CUDA_ARRAY3D_DEFERRED_MAPPING = 0x80 };
 
 typedef struct {
@@ -43,6 +48,17 @@ typedef struct {
     int handle_types;
     CUmemLocation location;
 } CUmemAllocationProp;
+
+typedef struct {
+    CUmemAllocationProp pool; /* the first members of CUmemPoolProps */
+    unsigned char rest_of_pool[72];
+    const void *access;
+    size_t access_count;
+    size_t bytes;
+    CUdeviceptr pointer;
+} CUDA_MEM_ALLOC_NODE_PARAMS;
+
+_Static_assert(sizeof(CUDA_MEM_ALLOC_NODE_PARAMS) == 120, "as in cuda.h");
 
 typedef struct {
     unsigned int width, height;

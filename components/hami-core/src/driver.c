@@ -45,3 +45,48 @@ bool driver_primary_active(CUdevice device) {
     FIND("cuDevicePrimaryCtxGetState")
     return found == NULL || ((fn *)found)(device, &flags, &active) != CUDA_SUCCESS || active != 0;
 }
+
+bool driver_is_capturing(CUstream stream, bool per_thread) {
+    typedef CUresult fn(CUstream, int *);
+    int status = CU_STREAM_CAPTURE_STATUS_NONE;
+    fn *ask = NULL;
+    if (per_thread) {
+        FIND("cuStreamIsCapturing_ptsz")
+        ask = (fn *)found;
+    } else {
+        FIND("cuStreamIsCapturing")
+        ask = (fn *)found;
+    }
+    return ask != NULL && ask(stream, &status) == CUDA_SUCCESS &&
+           status != CU_STREAM_CAPTURE_STATUS_NONE;
+}
+
+CUresult driver_graph_memory(CUdevice device, int attribute, uint64_t *value) {
+    typedef CUresult fn(CUdevice, int, void *);
+    FIND("cuDeviceGetGraphMemAttribute")
+    return found != NULL ? ((fn *)found)(device, attribute, value) : CUDA_ERROR_NOT_INITIALIZED;
+}
+
+CUresult driver_graph_nodes(CUgraph graph, CUgraphNode *nodes, size_t *count) {
+    typedef CUresult fn(CUgraph, CUgraphNode *, size_t *);
+    FIND("cuGraphGetNodes")
+    return found != NULL ? ((fn *)found)(graph, nodes, count) : CUDA_ERROR_NOT_INITIALIZED;
+}
+
+CUresult driver_node_type(CUgraphNode node, int *type) {
+    typedef CUresult fn(CUgraphNode, int *);
+    FIND("cuGraphNodeGetType")
+    return found != NULL ? ((fn *)found)(node, type) : CUDA_ERROR_NOT_INITIALIZED;
+}
+
+CUresult driver_alloc_node(CUgraphNode node, CUDA_MEM_ALLOC_NODE_PARAMS *params) {
+    typedef CUresult fn(CUgraphNode, CUDA_MEM_ALLOC_NODE_PARAMS *);
+    FIND("cuGraphMemAllocNodeGetParams")
+    return found != NULL ? ((fn *)found)(node, params) : CUDA_ERROR_NOT_INITIALIZED;
+}
+
+CUresult driver_child_graph(CUgraphNode node, CUgraph *graph) {
+    typedef CUresult fn(CUgraphNode, CUgraph *);
+    FIND("cuGraphChildGraphNodeGetGraph")
+    return found != NULL ? ((fn *)found)(node, graph) : CUDA_ERROR_NOT_INITIALIZED;
+}

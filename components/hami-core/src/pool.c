@@ -3,6 +3,7 @@
 #include "account.h"
 #include "dispatch.h"
 #include "driver.h"
+#include "graph_memory.h"
 #include "ledger.h"
 
 #define SETTLE_AT_ONCE 64
@@ -131,7 +132,8 @@ CUresult pool_allocate(struct process *process, const struct pool_request *reque
     struct charge charge;
     uint64_t missing = 0;
     CUresult answer = CUDA_ERROR_OUT_OF_MEMORY;
-    pool_settle_all(process);       /* other pools may have shrunk since */
+    pool_settle_all(process); /* other pools may have shrunk since */
+    graph_memory_settle(process);
     lock_take(&process->pool_lock); /* held over the call: two threads must not count on the same
                                        idle memory */
     *accounted = missing_bytes(request, &missing);

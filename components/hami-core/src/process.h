@@ -27,6 +27,7 @@ struct process {
     hami_lock setup_lock;
     hami_lock ledger_lock; /* one change at a time for our slot */
     hami_lock pool_lock;
+    hami_lock graph_lock; /* before the ledger's; never together with the pools' */
     enum limits_source source;
     const struct hami_control *control;
     struct hami_control_body body; /* under setup_lock once limits_ready */
@@ -40,6 +41,9 @@ struct process {
     struct table *table;
     _Atomic uint64_t reaped_at_s;
     _Atomic uint32_t has_pools; /* some memory pool may hold memory for us */
+    /* Grows when the driver was told to trim; 0: no graph of ours allocates memory. */
+    _Atomic uint32_t graph_epoch;
+    uint64_t graph_units[MAX_ORDINALS]; /* charged for graphs, by CUDA ordinal; under graph_lock */
     _Atomic(CUcontext)
         primary[MAX_ORDINALS]; /* primary contexts that were retained, by CUDA ordinal */
     _Atomic int8_t index_of[MAX_ORDINALS]; /* device index + 2 by CUDA ordinal; 0: not yet known */

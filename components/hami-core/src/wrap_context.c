@@ -2,7 +2,9 @@
 #include "account.h"
 #include "dispatch.h"
 #include "driver.h"
+#include "graph_memory.h"
 #include "overhead.h"
+#include "pool.h"
 
 /* Overhead is noted when the set of contexts changes: it is the one thing we ask NVML for, and it
  * takes a while. */
@@ -73,6 +75,8 @@ static CUresult after_release(CUdevice device, CUresult answer) {
     if (answer == CUDA_SUCCESS && process != NULL && device >= 0 && device < MAX_ORDINALS &&
         !driver_primary_active(device)) {
         account_forget_context(atomic_exchange(&process->primary[device], NULL));
+        pool_settle_all(process);
+        graph_memory_settle(process);
         contexts_changed(device);
     }
     return answer;

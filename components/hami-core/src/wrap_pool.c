@@ -14,6 +14,7 @@ struct async {
     cuMemAllocAsync_fn *allocate;
     cuMemAllocFromPoolAsync_fn *allocate_from;
     cuMemFreeAsync_fn *release;
+    bool per_thread; /* the default stream's flavour */
 };
 
 static CUresult call_driver(void *argument) {
@@ -49,7 +50,9 @@ static CUresult allocate(struct async *async) {
     if (refuse) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    if (process == NULL || driver_current_device(&ordinal) != CUDA_SUCCESS) {
+    /* While a stream is captured nothing is allocated: it becomes a node of the graph. */
+    if (process == NULL || driver_current_device(&ordinal) != CUDA_SUCCESS ||
+        driver_is_capturing(async->stream, async->per_thread)) {
         return call_driver(async);
     }
     int device = process_device(process, ordinal);
@@ -65,20 +68,22 @@ static CUresult allocate(struct async *async) {
 
 CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
     struct async async = {
-        pointer, bytes, NULL, stream, REAL(cuMemAllocAsync), NULL, REAL(cuMemFreeAsync)};
+        pointer, bytes, NULL, stream, REAL(cuMemAllocAsync), NULL, REAL(cuMemFreeAsync), false};
     return allocate(&async);
 }
 
 CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
     struct async async = {
-        pointer, bytes, NULL, stream, REAL(cuMemAllocAsync_ptsz), NULL, REAL(cuMemFreeAsync_ptsz)};
+        pointer, bytes, NULL, stream, REAL(cuMemAllocAsync_ptsz), NULL, REAL(cuMemFreeAsync_ptsz),
+        true};
     return allocate(&async);
 }
 
 CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool,
                                  CUstream stream) {
     struct async async = {
-        pointer, bytes, pool, stream, NULL, REAL(cuMemAllocFromPoolAsync), REAL(cuMemFreeAsync)};
+        pointer, bytes, pool, stream, NULL, REAL(cuMemAllocFromPoolAsync), REAL(cuMemFreeAsync),
+        false};
     return pool != NULL ? allocate(&async)
                         : REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream);
 }
@@ -91,7 +96,8 @@ CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemo
                           stream,
                           NULL,
                           REAL(cuMemAllocFromPoolAsync_ptsz),
-                          REAL(cuMemFreeAsync_ptsz)};
+                          REAL(cuMemFreeAsync_ptsz),
+                          true};
     return pool != NULL ? allocate(&async)
                         : REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream);
 }

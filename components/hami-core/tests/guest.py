@@ -13,11 +13,9 @@ import threading
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from typing import Any
 
+from guest_graph import GraphCalls, Location
+
 SIZE, U64, HANDLE = c_size_t, c_uint64, c_void_p
-
-
-class Location(ctypes.Structure):
-    _fields_ = (("type", c_int), ("id", c_int))
 
 
 class Properties(ctypes.Structure):
@@ -55,7 +53,7 @@ class MemoryV2(ctypes.Structure):
     )
 
 
-class Guest:
+class Guest(GraphCalls):
     """Every public method is a command; results are CUresult numbers or [result, value...]."""
 
     def __init__(self) -> None:
@@ -107,13 +105,14 @@ class Guest:
         )
         return [result, pointer.value, pitch.value]
 
-    def alloc_async(self, size: int, suffix: str = ""):
+    def alloc_async(self, size: int, suffix: str = "", stream: int = 0):
         pointer = U64()
         call = getattr(self._driver(), "cuMemAllocAsync" + suffix)
-        return [call(byref(pointer), SIZE(size), None), pointer.value]
+        return [call(byref(pointer), SIZE(size), HANDLE(stream)), pointer.value]
 
-    def free_async(self, pointer: int, suffix: str = "") -> int:
-        return getattr(self._driver(), "cuMemFreeAsync" + suffix)(U64(pointer), None)
+    def free_async(self, pointer: int, suffix: str = "", stream: int = 0) -> int:
+        call = getattr(self._driver(), "cuMemFreeAsync" + suffix)
+        return call(U64(pointer), HANDLE(stream))
 
     def pool(self, device: int = 0):
         pool, properties = HANDLE(), Properties(type=1, location=Location(1, device))

@@ -53,6 +53,7 @@ enum span_kind {
     SPAN_MAPPED,
     SPAN_HOST,
     SPAN_IPC,
+    SPAN_GRAPH,
     SPAN_VA
 };
 
@@ -60,7 +61,7 @@ enum span_kind {
 struct span {
     uint64_t va, size, charged;
     struct ctx *ctx;
-    void *owner; /* SPAN_POOL: the pool; SPAN_MAPPED: the physical handle */
+    void *owner; /* SPAN_POOL: the pool; SPAN_MAPPED: the physical handle; SPAN_GRAPH: its memory */
     int card;
     enum span_kind kind;
     bool live;
@@ -123,6 +124,12 @@ uint64_t cu_launch_ns(const struct function *f, uint64_t gx, uint64_t gy, uint64
 
 /* graph.c */
 CUresult cu_capture(struct graph *graph, uint64_t duration_ns);
+
+/* graph_memory.c; the last two under the process's mutex */
+CUresult cu_capture_alloc(struct graph *graph, int card, uint64_t bytes, CUdeviceptr *va);
+CUresult cu_capture_free(struct graph *graph, CUdeviceptr va);
+void cu_graph_memory_freed(const struct span *span);
+void cu_graph_memory_trim(int card, bool all);
 
 #define ENTER()                                                                                    \
     do {                                                                                           \

@@ -104,6 +104,8 @@ static void give_back(struct span *span) {
         munmap((void *)(uintptr_t)span->va, span->size);
     if (span->kind == SPAN_POOL)
         cu_pool_give_back(span);
+    else if (span->kind == SPAN_GRAPH)
+        cu_graph_memory_freed(span);
     else if (span->charged > 0)
         fg_uncharge(&cu_process.fg, span->card, span->charged, FG_DATA);
 }
@@ -119,9 +121,9 @@ CUresult cuMemFree_v2(CUdeviceptr va) {
         cu_wait_context(ctx);
     pthread_mutex_lock(&cu_process.mutex);
     struct span *found = cu_span_find(&cu_process.allocations, va);
-    bool ours =
-        found != NULL && found->va == va &&
-        (found->kind == SPAN_LINEAR || found->kind == SPAN_MANAGED || found->kind == SPAN_POOL);
+    bool ours = found != NULL && found->va == va &&
+                (found->kind == SPAN_LINEAR || found->kind == SPAN_MANAGED ||
+                 found->kind == SPAN_POOL || found->kind == SPAN_GRAPH);
     if (ours) {
         span = *found;
         cu_span_drop(&cu_process.allocations, found);
@@ -144,6 +146,8 @@ void cu_free_context(struct ctx *ctx) {
         give_back(&span);
     }
     cu_pools_settle(ctx->card);
+    if (ctx->primary)
+        cu_graph_memory_trim(ctx->card, true);
 }
 
 CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {

@@ -124,8 +124,11 @@ static CUresult allocate(struct pool *p, struct ctx *ctx, uint64_t bytes, CUdevi
 CUresult cuMemAllocAsync(CUdeviceptr *out, size_t bytes, CUstream stream) {
     CONTEXT_OR_RETURN(ctx);
     REQUIRE(out != NULL && bytes > 0);
-    if (cu_stream(stream, ctx) == NULL)
+    struct stream *queue = cu_stream(stream, ctx);
+    if (queue == NULL)
         return CUDA_ERROR_INVALID_HANDLE;
+    if (queue->capture != NULL)
+        return cu_capture_alloc(queue->capture, ctx->card, bytes, out);
     pthread_mutex_lock(&cu_process.mutex);
     CUresult rc = allocate(chosen(ctx->card), ctx, bytes, out);
     pthread_mutex_unlock(&cu_process.mutex);
@@ -137,8 +140,11 @@ CUresult cuMemAllocFromPoolAsync(CUdeviceptr *out, size_t bytes, CUmemoryPool po
     CONTEXT_OR_RETURN(ctx);
     REQUIRE(out != NULL && bytes > 0);
     REQUIRE_HANDLE(pool, MAGIC_POOL);
-    if (cu_stream(stream, ctx) == NULL)
+    struct stream *queue = cu_stream(stream, ctx);
+    if (queue == NULL)
         return CUDA_ERROR_INVALID_HANDLE;
+    if (queue->capture != NULL)
+        return cu_capture_alloc(queue->capture, pool->card, bytes, out);
     pthread_mutex_lock(&cu_process.mutex);
     CUresult rc = allocate(pool, ctx, bytes, out);
     pthread_mutex_unlock(&cu_process.mutex);
@@ -148,16 +154,22 @@ CUresult cuMemAllocFromPoolAsync(CUdeviceptr *out, size_t bytes, CUmemoryPool po
 CUresult cuMemFreeAsync(CUdeviceptr va, CUstream stream) {
     struct span span;
     CONTEXT_OR_RETURN(ctx);
-    if (cu_stream(stream, ctx) == NULL)
+    struct stream *queue = cu_stream(stream, ctx);
+    if (queue == NULL)
         return CUDA_ERROR_INVALID_HANDLE;
+    if (queue->capture != NULL)
+        return cu_capture_free(queue->capture, va);
     pthread_mutex_lock(&cu_process.mutex);
     struct span *s = cu_span_find(&cu_process.allocations, va);
-    bool ours = s != NULL && s->va == va && (s->kind == SPAN_POOL || s->kind == SPAN_LINEAR);
+    bool ours = s != NULL && s->va == va &&
+                (s->kind == SPAN_POOL || s->kind == SPAN_LINEAR || s->kind == SPAN_GRAPH);
     if (ours) {
         span = *s;
         cu_span_drop(&cu_process.allocations, s);
         if (span.kind == SPAN_POOL)
             cu_pool_give_back(&span);
+        else if (span.kind == SPAN_GRAPH)
+            cu_graph_memory_freed(&span);
         else
             fg_uncharge(&cu_process.fg, span.card, span.charged, FG_DATA);
     }
