@@ -106,7 +106,7 @@ def allowed_app() -> App:
 
 def our_app() -> App:
     """The webhook as it is shipped."""
-    return create_app(Rules(), Metrics(CollectorRegistry()))
+    return create_app(Rules, Metrics(CollectorRegistry()))
 
 
 APPS = {"allowed": allowed_app, "ours": our_app}

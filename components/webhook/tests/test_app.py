@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import falcon.testing
 import pytest
@@ -9,7 +10,11 @@ from prometheus_client import CollectorRegistry
 
 from hami_webhook.app import create_app
 from hami_webhook.metrics import Metrics
+from hami_webhook.quota import Quotas, QuotaSpec, ResourceQuota
 from hami_webhook.rules import Rules
+from hamikit.devices import NVIDIA
+from hamikit.informer import Change
+from hamikit.objects import Metadata
 
 
 class Asked:
@@ -17,13 +22,16 @@ class Asked:
 
     def __init__(self, **collaborators):
         self.registry = CollectorRegistry()
-        app = create_app(Rules(), Metrics(self.registry), **collaborators)
+        self.rules = Rules()
+        self.metrics = Metrics(self.registry)
+        app = create_app(lambda: self.rules, self.metrics, **collaborators)
         self.client = falcon.testing.TestClient(app)
 
     def post(self, limits, **more):
         """Ask about a pod with these limits."""
         pod = {"spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}}
-        body = {"apiVersion": "admission.k8s.io/v1", "request": {"uid": "u", "object": pod}}
+        request = {"uid": "u", "namespace": "ns", "object": pod}
+        body = {"apiVersion": "admission.k8s.io/v1", "request": request}
         return self.client.simulate_post("/mutate", json=body, **more)
 
     def count(self, outcome):
@@ -81,7 +89,7 @@ def test_parameters_of_the_content_type_do_not_matter():
 def test_a_fault_of_ours_is_an_answer_too():
     """The API server must not wait for one that never comes."""
 
-    def broken(_question, _rules):
+    def broken(_question, _rules, _quotas):
         raise RuntimeError("boom")
 
     asked = Asked(decide=broken)
@@ -101,3 +109,35 @@ def test_answers_do_not_depend_on_each_other():
     for thread in threads:
         thread.join()
     assert asked.count("patched") == 4
+
+
+def test_each_question_is_asked_under_the_rules_of_its_time():
+    """A change of the configuration needs no restart."""
+    asked = Asked()
+    other = {"example.com/gpu": "1"}
+    asked.post(other)
+    asked.rules = Rules(family=replace(NVIDIA, count="example.com/gpu"))
+    asked.post(other)
+    assert (asked.count("allowed"), asked.count("patched")) == (1, 1)
+
+
+def test_the_quotas_of_the_pods_namespace_count():
+    """As they are at the moment of the question."""
+    quotas = Quotas()
+    asked = Asked(quotas=quotas)
+    spec = QuotaSpec({"limits.nvidia.com/gpumem": "1000"})
+    quotas.on_change(Change(None, ResourceQuota(Metadata(name="q", namespace="ns"), spec)))
+    reply = asked.post({"nvidia.com/gpumem": "3000"})
+    assert "exceeding resource quota: q allows" in reply.json["response"]["status"]["message"]
+    assert asked.post({"nvidia.com/gpumem": "1000"}).json["response"]["allowed"]
+
+
+@pytest.mark.parametrize(("fault", "valid", "outcome"), [("x", 0, "refused"), ("", 1, "loaded")])
+def test_changes_of_the_configuration_are_counted(fault, valid, outcome):
+    """An alert on the gauge finds a file that nobody looks at."""
+    asked = Asked()
+    value = asked.registry.get_sample_value
+    assert value("hami_webhook_config_valid") == 1
+    asked.metrics.config_changed(fault)
+    assert value("hami_webhook_config_valid") == valid
+    assert value("hami_webhook_config_reloads_total", {"outcome": outcome}) == 1

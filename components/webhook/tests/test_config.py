@@ -2,7 +2,13 @@
 
 import pytest
 
-from hami_webhook.config import CertificatesConfig, ConditionsConfig, ServeConfig, parse
+from hami_webhook.config import (
+    CertificatesConfig,
+    CheckConfig,
+    ConditionsConfig,
+    ServeConfig,
+    parse,
+)
 
 
 def test_serve_is_the_default_command():
@@ -15,6 +21,8 @@ def test_serve_is_the_default_command():
         certificate_dir="/run/hami/tls",
         run_dir="/run/hami",
         device_config_file=None,
+        device_config_map="hami-device-config",
+        namespace="hami-system",
         scheduler_name="hami-scheduler",
         take_default=True,
         drain_s=5.0,
@@ -38,6 +46,11 @@ def test_certificates():
     assert isinstance(config, CertificatesConfig)
     assert config.host == "hami-webhook.other.svc"
     assert config.once
+
+
+def test_check():
+    """The file is its only argument."""
+    assert parse(["check", "f"], {}) == CheckConfig("f")
 
 
 def test_match_conditions():

@@ -48,7 +48,7 @@ def test_the_registration_calls_what_we_serve(registration):
     assert webhook["sideEffects"] == "None"
 
 
-def test_roles_allow_exactly_what_the_installer_does():
+def test_roles_allow_exactly_what_we_do():
     """Verb by verb, by name where the API can do that."""
     found = documents("webhook/role.yaml")
     assert found["Role"]["rules"] == [
@@ -59,6 +59,7 @@ def test_roles_allow_exactly_what_the_installer_does():
             "resourceNames": [SECRET],
             "verbs": ["get", "patch"],
         },
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
     ]
     assert found["ClusterRole"]["rules"] == [
         {
@@ -66,7 +67,8 @@ def test_roles_allow_exactly_what_the_installer_does():
             "resources": ["mutatingwebhookconfigurations"],
             "resourceNames": [REGISTRATION],
             "verbs": ["get", "patch"],
-        }
+        },
+        {"apiGroups": [""], "resources": ["resourcequotas"], "verbs": ["list", "watch"]},
     ]
 
 

@@ -153,6 +153,43 @@ def test_a_bad_configuration_ends_with_a_line(start, arguments, code, says):
     assert "Traceback" not in text
 
 
+def test_a_broken_configuration_changes_nothing_but_the_report(start, tmp_path):
+    """It goes on as before, says so in /readyz, and takes the mended file without a restart."""
+    path = tmp_path / "device-config.yaml"
+    path.write_text("nvidia: {}\n")
+    write_files(str(tmp_path / "tls"), issue(HOST, datetime.now(UTC)))
+    process = start("--device-config-file", str(path), KUBECONFIG="/absent")
+    process.event("serving")
+    path.write_text("nvidia:\n  defaultCores: 101\n")
+    process.event("device configuration refused, the last good holds")
+    status, text = process.ready()
+    assert status == 200
+    assert text.startswith("ok\ndevice configuration: ")
+    assert "line 2: nvidia.defaultCores: 101" in text
+    path.write_text("nvidia:\n  defaultCores: 10\n")
+    process.event("device configuration loaded")
+    assert process.ready() == (200, "ok\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [
+        ("nvidia: {}\n", 0, ""),
+        ("nvidia:\n  defaultCore: 3\n", 0, "line 2: nvidia.defaultCore: no such setting"),
+        ("nvidia:\n  defaultCores: 101\n", 2, "line 2: nvidia.defaultCores: 101"),
+    ],
+)
+def test_a_file_can_be_checked_before_it_is_applied(tmp_path, text, code, says):
+    """In a pipeline, say."""
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    command = [sys.executable, "-m", "hami_webhook", "check", str(path)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == code
+    assert says in done.stdout
+    assert bool(done.stdout) == bool(says)
+
+
 def test_match_conditions_are_printed():
     """For the manifest, which is checked against it."""
     said = subprocess.run(

@@ -37,7 +37,7 @@ class World:
         write_files(str(folder / "tls"), self.bundle)
         self.certificate = LiveCertificate(str(folder / "tls"))
         assert self.certificate.refresh()
-        app = create_app(Rules(), Metrics(CollectorRegistry()), decide=decide)
+        app = create_app(Rules, Metrics(CollectorRegistry()), decide=decide)
         self.socket = str(folder / "s")
         backend(app, self.socket, connections=limits.connections)
         self.front = Front(
@@ -306,10 +306,10 @@ def test_at_the_end_due_answers_go_out(run):
     """Nobody new is let in, the idle are closed, the one in flight gets its answer."""
     asked, gate = threading.Event(), threading.Event()
 
-    def slow(question, rules):
+    def slow(question, rules, quotas):
         asked.set()
         gate.wait(DEADLINE_S)
-        return decide(question, rules)
+        return decide(question, rules, quotas)
 
     async def scenario(world):
         idle, busy = await world.connect(), await world.connect()
@@ -336,10 +336,10 @@ def test_an_answer_that_never_comes_does_not_keep_us(run):
     """The end has a time limit."""
     asked, gate = threading.Event(), threading.Event()
 
-    def stuck(question, rules):
+    def stuck(question, rules, quotas):
         asked.set()
         gate.wait(DEADLINE_S)
-        return decide(question, rules)
+        return decide(question, rules, quotas)
 
     async def scenario(world):
         reader, writer = await world.connect()

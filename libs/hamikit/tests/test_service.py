@@ -29,6 +29,16 @@ def test_ready_only_when_nothing_is_missing():
     assert (answer.status_code, answer.text) == (200, "ok\n")
 
 
+def test_trouble_that_does_not_keep_us_from_work_is_told():
+    """Ready all the same, or one bad file would take every replica out of service."""
+    lifecycle, trouble = Lifecycle(), ["line 3: no number"]
+    lifecycle.note_when("config", lambda: trouble[0])
+    answer = client(lifecycle).simulate_get("/readyz")
+    assert (answer.status_code, answer.text) == (200, "ok\nconfig: line 3: no number\n")
+    trouble[0] = None
+    assert client(lifecycle).simulate_get("/readyz").text == "ok\n"
+
+
 def test_a_stopping_process_is_alive_but_not_ready():
     """Readiness goes first, so that nobody sends us more."""
     lifecycle = Lifecycle()

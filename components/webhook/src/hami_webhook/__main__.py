@@ -1,20 +1,32 @@
-"""hami-webhook: serve admission questions, keep certificates, or print match conditions."""
+"""hami-webhook: serve admission questions, keep certificates, print conditions, check a file."""
 
 import asyncio
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from hami_webhook import cluster_side
 from hami_webhook.app import create_app
+from hami_webhook.cluster_side import Announcer
 from hami_webhook.conditions import match_condition
-from hami_webhook.config import CertificatesConfig, ConditionsConfig, ServeConfig, parse
+from hami_webhook.config import (
+    CertificatesConfig,
+    CheckConfig,
+    ConditionsConfig,
+    ServeConfig,
+    parse,
+)
+from hami_webhook.live import LiveRules
 from hami_webhook.metrics import Metrics
+from hami_webhook.quota import Quotas
 from hami_webhook.rules import Rules
 from hami_webhook.server import Server
 from hamikit import logs
+from hamikit.configcheck import check
 from hamikit.deviceconfig import ConfigError, load_family
 from hamikit.service import Lifecycle, serve, status_app
 
@@ -25,6 +37,8 @@ def main() -> int:
     """Run the command that the arguments name."""
     config = parse(sys.argv[1:])
     try:
+        if isinstance(config, CheckConfig):
+            return _check(config)
         if isinstance(config, ConditionsConfig):
             print(match_condition(load_family(config.device_config_file)))
             return 0
@@ -43,16 +57,31 @@ def main() -> int:
     return 0
 
 
+def _check(config: CheckConfig) -> int:
+    """Every fault and every oddity; 2 when the file cannot be used."""
+    checked = check(Path(config.file).read_text(encoding="utf-8"))
+    for finding in checked.faults:
+        print(f"{config.file}: {finding}")
+    for finding in checked.warnings:
+        print(f"{config.file}: {finding} (warning)")
+    return 2 if checked.faults else 0
+
+
 def _serve(config: ServeConfig) -> None:
-    rules = Rules(
-        family=load_family(config.device_config_file),
-        scheduler_name=config.scheduler_name,
-        take_default=config.take_default,
-    )
+    base = Rules(scheduler_name=config.scheduler_name, take_default=config.take_default)
     registry, lifecycle = CollectorRegistry(), Lifecycle()
-    metrics = Metrics(registry)
-    server = Server(config, create_app(rules, metrics), metrics, lifecycle)
+    metrics, quotas, announcer = Metrics(registry), Quotas(), Announcer(config)
+
+    def report(fault: str) -> None:
+        metrics.config_changed(fault)
+        announcer.report(fault)
+
+    live = LiveRules(config.device_config_file, base, report)
+    lifecycle.note_when("device configuration", lambda: live.fault)
+    app = create_app(lambda: live.rules, metrics, quotas=quotas)
+    server = Server(config, app, metrics, lifecycle, refresh=live.refresh)
     serve(status_app(lifecycle, registry), *config.status_address)
+    cluster_side.start(announcer, quotas)
     asyncio.run(server.run())
 
 

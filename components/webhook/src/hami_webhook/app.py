@@ -2,13 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import falcon
 import structlog
 import waitress
 
 from hami_webhook.metrics import Metrics
+from hami_webhook.quota import Limits, Quotas
 from hami_webhook.review import Answer, Outcome, Question, ReviewError, decide, decode, encode
 from hami_webhook.rules import Rules
 from hamikit.service import App
@@ -18,12 +19,14 @@ log = structlog.get_logger()
 # came as protobuf.
 MAX_BODY = 8 * 1024 * 1024
 THREADS = 8
-Decide = Callable[[Question, Rules], Answer]
+Decide = Callable[[Question, Rules, Sequence[Limits]], Answer]
 
 
 class _Mutate:
-    def __init__(self, rules: Rules, metrics: Metrics, decide: Decide) -> None:
-        self._rules, self._metrics, self._decide = rules, metrics, decide
+    def __init__(
+        self, rules: Callable[[], Rules], metrics: Metrics, quotas: Quotas, decide: Decide
+    ) -> None:
+        self._rules, self._metrics, self._quotas, self._decide = rules, metrics, quotas, decide
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         if (request.content_type or "").split(";")[0].strip() != falcon.MEDIA_JSON:
@@ -43,7 +46,7 @@ class _Mutate:
             log.warning("question refused", error=answer.message)
             return answer, encode(answer, error.uid, error.version)
         try:
-            answer = self._decide(question, self._rules)
+            answer = self._decide(question, self._rules(), self._quotas.of(question.namespace))
         except Exception:  # the outermost frame of a question: the API server must hear of it
             log.exception("question failed", uid=question.uid)
             answer = Answer(Outcome.ERRORED, "internal error, see the log of hami-webhook", 500)
@@ -52,10 +55,16 @@ class _Mutate:
         return answer, encode(answer, question.uid, question.version)
 
 
-def create_app(rules: Rules, metrics: Metrics, *, decide: Decide = decide) -> App:
-    """The application behind the TLS front."""
+def create_app(
+    rules: Callable[[], Rules],
+    metrics: Metrics,
+    *,
+    quotas: Quotas | None = None,
+    decide: Decide = decide,
+) -> App:
+    """The application behind the TLS front; every question is asked under the rules of its time."""
     app: App = falcon.App()
-    app.add_route("/mutate", _Mutate(rules, metrics, decide))
+    app.add_route("/mutate", _Mutate(rules, metrics, quotas or Quotas(), decide))
     return app
 
 

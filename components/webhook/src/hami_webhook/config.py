@@ -11,6 +11,7 @@ RUN_DIR = "/run/hami"
 CERTIFICATE_DIR = "/run/hami/tls"
 REGISTRATION = "hami-webhook"
 SERVICE = "hami-webhook"
+DEVICE_CONFIG_MAP = "hami-device-config"
 SECRET = "hami-webhook-tls"  # noqa: S105 - a name
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -24,6 +25,8 @@ class ServeConfig:
     certificate_dir: str
     run_dir: str
     device_config_file: str | None
+    device_config_map: str
+    namespace: str
     scheduler_name: str
     take_default: bool
     drain_s: float
@@ -57,7 +60,14 @@ class ConditionsConfig:
     device_config_file: str | None
 
 
-Config = ServeConfig | CertificatesConfig | ConditionsConfig
+@dataclass(frozen=True, slots=True)
+class CheckConfig:
+    """`hami-webhook check`: the file to say everything about."""
+
+    file: str
+
+
+Config = ServeConfig | CertificatesConfig | ConditionsConfig | CheckConfig
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config:
@@ -81,6 +91,8 @@ def _serve(options: argparse.Namespace) -> ServeConfig:
         certificate_dir=options.certificate_dir,
         run_dir=options.run_dir,
         device_config_file=options.device_config_file or None,
+        device_config_map=options.device_config_map,
+        namespace=options.namespace,
         scheduler_name=options.scheduler_name,
         take_default=_truth("--force-overwrite-default-scheduler", options.take_default),
         drain_s=_seconds("--drain-seconds", options.drain_seconds),
@@ -106,10 +118,15 @@ def _conditions(options: argparse.Namespace) -> ConditionsConfig:
     return ConditionsConfig(options.device_config_file or None)
 
 
+def _check(options: argparse.Namespace) -> CheckConfig:
+    return CheckConfig(options.file)
+
+
 _READERS: dict[str, Callable[[argparse.Namespace], Config]] = {
     "serve": _serve,
     "certificates": _certificates,
     "matchconditions": _conditions,
+    "check": _check,
 }
 
 
@@ -157,6 +174,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     device = ("--device-config-file", "DEVICE_CONFIG_FILE", "", "device-config.yaml")
     folder = ("--certificate-dir", "CERTIFICATE_DIR", CERTIFICATE_DIR, "holds tls.crt and tls.key")
     level = ("--log-level", "LOG_LEVEL", "info", "debug, info, warning or error")
+    namespace = ("--namespace", "POD_NAMESPACE", names.NAMESPACE, "where our own objects are")
     everywhere = "0.0.0.0:"
     serve = command(
         "serve",
@@ -171,6 +189,8 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         folder,
         ("--run-dir", "RUN_DIR", RUN_DIR, "a writable folder for our socket"),
         device,
+        ("--device-config-map", "DEVICE_CONFIG_MAP", DEVICE_CONFIG_MAP, "where the file is from"),
+        namespace,
         ("--scheduler-name", "SCHEDULER_NAME", names.SCHEDULER_NAME, "who places device pods"),
         ("--drain-seconds", "DRAIN_SECONDS", "5", "from not ready to not accepting"),
         ("--finish-seconds", "FINISH_SECONDS", "10", "for answers that are due at the end"),
@@ -186,7 +206,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         "certificates",
         "make, store, install and renew the webhook's certificate",
         folder,
-        ("--namespace", "POD_NAMESPACE", names.NAMESPACE, "where Secret and Service are"),
+        namespace,
         ("--service", "SERVICE", SERVICE, "the Service that the API server calls"),
         ("--secret", "SECRET", SECRET, "the Secret that keeps the certificate"),
         ("--registration", "REGISTRATION", REGISTRATION, "the MutatingWebhookConfiguration"),
@@ -195,4 +215,6 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     certificates.add_argument("--once", action="store_true", help="end after the first success")
     command("matchconditions", "print the CEL condition for the resource names in use", device)
+    check = command("check", "say everything that is wrong with a device-config.yaml")
+    check.add_argument("file", help="the file")
     return parser

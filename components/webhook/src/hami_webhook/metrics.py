@@ -33,3 +33,22 @@ class Metrics:
             "When the certificate in use ends, in Unix seconds; 0 until there is one.",
             registry=registry,
         )
+        self.config_valid = Gauge(
+            "hami_webhook_config_valid",
+            "Whether device-config.yaml as it is now is in force; 0: the last good one is.",
+            registry=registry,
+        )
+        self.config_valid.set(1)
+        reloads = Counter(
+            "hami_webhook_config_reloads",
+            "Changes of device-config.yaml, by what became of them.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.config_loaded = reloads.labels(outcome="loaded")
+        self.config_refused = reloads.labels(outcome="refused")
+
+    def config_changed(self, fault: str) -> None:
+        """Count a change of the configuration; `fault` is empty when it is in force."""
+        self.config_valid.set(0 if fault else 1)
+        (self.config_refused if fault else self.config_loaded).inc()

@@ -1,6 +1,7 @@
 """AdmissionReview: reading the API server's question, writing the answer."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import msgspec
 
 from hami_webhook.mutate import Operation, mutate
+from hami_webhook.quota import Limits, excesses
 from hami_webhook.rules import Rules
 from hami_webhook.validate import validate
 from hamikit.objects import Pod
@@ -71,12 +73,17 @@ class Question:
         return self.request.uid
 
     @property
+    def namespace(self) -> str:
+        """Where the pod is to live."""
+        return self.request.namespace or ""
+
+    @property
     def name(self) -> str:
         """Namespace and name for the log; a controller's pod has only the start of a name yet."""
         name = self.request.name
         if not name and self.pod is not None:
             name = msgspec.json.decode(self.request.object, type=_Unnamed).metadata.generate_name
-        return f"{self.request.namespace or ''}/{name or ''}"
+        return f"{self.namespace}/{name or ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +132,14 @@ def decode(body: bytes) -> Question:
     return Question(version, request, pod)
 
 
-def decide(question: Question, rules: Rules) -> Answer:
-    """Refuse, complete or leave alone; the order is HAMi v2.10's."""
+def decide(question: Question, rules: Rules, quotas: Sequence[Limits] = ()) -> Answer:
+    """Refuse, complete or leave alone; the order is HAMi v2.10's. `quotas` are the namespace's."""
     pod = question.pod
     if pod is None:
         return Answer(Outcome.ALLOWED, "not the creation of a pod")
     if not rules.concerns(pod.spec.scheduler_name):
         return Answer(Outcome.ALLOWED, "pod already has different scheduler assigned")
-    faults = validate(pod, rules)
+    faults = [*validate(pod, rules), *excesses(pod, rules, quotas)]
     if faults:
         return Answer(Outcome.REFUSED, _text(faults), 403)
     patch = mutate(pod, rules)

@@ -22,7 +22,10 @@ REFRESH_S = 1.0
 
 
 class Server:
-    """Serves `app` behind TLS until the lifecycle stops; `started` is told the port."""
+    """Serves `app` behind TLS until the lifecycle stops.
+
+    `refresh` is called every second, `started` is told the port.
+    """
 
     def __init__(
         self,
@@ -32,8 +35,10 @@ class Server:
         lifecycle: Lifecycle,
         *,
         limits: Limits | None = None,
+        refresh: Callable[[], None] = lambda: None,
         started: Callable[[int], None] = lambda _: None,
     ) -> None:
+        self._refresh = refresh
         self._config, self._app, self._lifecycle = config, app, lifecycle
         self._metrics, self._limits, self._started = metrics, limits or Limits(), started
         self._certificate = LiveCertificate(config.certificate_dir, metrics.certificate_expiry.set)
@@ -81,6 +86,7 @@ class Server:
         while not self._stop.is_set():
             await _wait(self._stop, REFRESH_S)
             self._certificate.refresh()
+            self._refresh()
         # Endpoints are withdrawn after readiness; until then new questions still come.
         log.info("stopping", in_s=self._config.drain_s)
         await asyncio.sleep(self._config.drain_s)

@@ -19,6 +19,7 @@ class Lifecycle:
     def __init__(self) -> None:
         self.stopping = threading.Event()
         self._waits: dict[str, Callable[[], str | None]] = {}
+        self._notes: dict[str, Callable[[], str | None]] = {}
 
     def ready_when(self, name: str, missing: Callable[[], str | None]) -> None:
         """Add a condition: `missing` returns what is missing, or None when it is met."""
@@ -29,6 +30,15 @@ class Lifecycle:
         if self.stopping.is_set():
             return ["stopping"]
         found = ((name, missing()) for name, missing in self._waits.items())
+        return [f"{name}: {what}" for name, what in found if what]
+
+    def note_when(self, name: str, trouble: Callable[[], str | None]) -> None:
+        """Add a remark for /readyz: `trouble` tells what is wrong while we are ready, or None."""
+        self._notes[name] = trouble
+
+    def notes(self) -> list[str]:
+        """What is wrong although the process is ready, one line each."""
+        found = ((name, trouble()) for name, trouble in self._notes.items())
         return [f"{name}: {what}" for name, what in found if what]
 
     def stop(self) -> None:
@@ -60,7 +70,7 @@ class _Ready:
         missing = self._lifecycle.missing()
         response.content_type = falcon.MEDIA_TEXT
         response.status = falcon.HTTP_503 if missing else falcon.HTTP_200
-        response.text = "\n".join(missing or ["ok"]) + "\n"
+        response.text = "\n".join([*(missing or ["ok"]), *self._lifecycle.notes()]) + "\n"
 
 
 class _Metrics:
