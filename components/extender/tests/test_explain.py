@@ -1,145 +1,183 @@
-"""What a waiting pod is told."""
-
-from datetime import UTC, datetime
+"""Why a pod is where it is."""
 
 import pytest
+from explain_world import ExplainWorld
 from extender_kit import container, device, make_node, make_pod
 
-from hami_extender.explain import MESSAGE_LIMIT, Explainer
-from hami_extender.selection import Policies, Selector
-from hami_extender.snapshot import Snapshot
+from hami_extender.explain import LEFT_OUT, UnknownPod
 from hami_extender.usage import Kind
-from hami_extender.wire import FilterArgs
+from hamikit.cluster import ApiError, Unreachable
 from hamikit.codec import GrantedDevice
-from hamikit.devices import NVIDIA
-from hamikit.informer import Change
 
 
-class World:
-    """A selector whose refusals are explained; `sent` has the events."""
-
-    def __init__(self, *nodes):
-        self.sent = []
-        self.snapshot = Snapshot(NVIDIA)
-        for node in nodes:
-            self.snapshot.on_node(Change(None, node))
-        self.explainer = Explainer(
-            self.snapshot,
-            lambda namespace, event: self.sent.append((namespace, event)),
-            component="hami-scheduler",
-            utcnow=lambda: datetime(2026, 8, 21, 6, 20, 39, tzinfo=UTC),
-        )
-        self.selector = Selector(
-            self.snapshot, Policies(), missing=lambda: "", refused=self.explainer.refused
-        )
-
-    def filter(self, pod):
-        """Ask about all nodes."""
-        return self.selector.filter(FilterArgs(pod, list(self.snapshot.ledger.nodes)))
-
-    def use(self, node, uuid, memory):
-        """Somebody's grant."""
-        slots = ((GrantedDevice(uuid, "NVIDIA", memory, 30),),)
-        self.snapshot.hold(Kind.GRANT, make_pod(f"on-{uuid}"), node, slots)
-
-
-def test_the_event():
-    """Per card what is free and what was asked, on the pod, by HAMi's reason and first words."""
-    world = World(
-        make_node("small", device("GPU-s", devmem=1000)),
-        make_node("n", device("GPU-a"), device("GPU-b", 1, health=False)),
-        make_node("old", device("GPU-o", devmem=90000), NODE_BINDING="lock"),
-    )
+def test_a_waiting_pod():
+    """Per node and card: asked, free, the rule that said no, what would help, who holds it."""
+    world = ExplainWorld(make_node("n", device("GPU-a"), device("GPU-b", 1, health=False)))
     world.use("n", "GPU-a", 7000)
-    world.filter(make_pod("p", container("plain"), container("main", gpu=1, mem=3000, cores=30)))
-    ((namespace, event),) = world.sent
-    assert namespace == "default"
-    assert event["involvedObject"]["uid"] == "uid-p"
-    assert (event["reason"], event["type"]) == ("FilteringFailed", "Warning")
-    assert event["source"] == {"component": "hami-scheduler"}
-    assert event["firstTimestamp"] == "2026-08-21T06:20:39Z"
-    assert event["message"] == (
-        "no available node, 3 nodes do not meet; "
-        "n: container main asks for 1 x (3000 MiB, 30% cores): "
-        "GPU-a CardInsufficientMemory (free 1000 of 8000 MiB, 70% cores, 9 slots), "
-        "1 x CardNotHealth; "
-        "small: container main asks for 1 x (3000 MiB, 30% cores): "
-        "GPU-s CardInsufficientMemory (free 1000 of 1000 MiB, 100% cores, 10 slots); "
-        "old: NodeBindingUnsupported"
-    )
-
-
-def test_why_a_node_offers_no_late_binding():
-    """The plugin's own words reach the pod: a user cannot guess what its node lacks."""
-    said = "CDI is switched off on this node"
-    world = World(make_node("n", device("a"), NODE_BINDING="", NODE_BINDING_REASON=said))
-    world.filter(make_pod("p", container("main", gpu=1, mem=3000)))
-    ((_, event),) = world.sent
-    assert event["message"].endswith(f"n: NodeBindingUnsupported ({said})")
-
-
-def test_once_per_change_of_reason():
-    """Retries say nothing new; another reason does, and so does another pod."""
-    world = World(make_node("n", device("a", count=2)))
-    pod = make_pod("p", container(gpu=1, mem=2000))
-    world.use("n", "a", 7000)
+    pod = world.add("p", container("main", gpu=1, mem=3000, cores=30))
     world.filter(pod)
-    world.filter(pod)
-    assert len(world.sent) == 1
-    world.snapshot.hold(
-        Kind.GRANT, make_pod("other"), "n", ((GrantedDevice("a", "NVIDIA", 1, 0),),)
-    )
-    world.filter(pod)
-    assert len(world.sent) == 2
-    world.filter(make_pod("q"))
-    assert len(world.sent) == 3
+    world.time = 2.5
+    answer = world.explain()
+    assert (answer.state, answer.uid) == ("waiting", "uid-p")
+    assert answer.text == "none of 1 nodes has room for its devices"
+    assert answer.last_attempt_s == 2.5
+    assert answer.reasons == {"1/2 CardInsufficientMemory, 1/2 CardNotHealth": 1}
+    (node,) = answer.nodes
+    assert (node.container, node.asked) == ("main", "1 x (3000 MiB, 30% cores)")
+    first, second = node.cards
+    assert (first.asked_memory_mib, first.free_memory_mib, first.memory_mib) == (3000, 1000, 8000)
+    assert (first.asked_cores, first.free_cores, first.free_slots) == (30, 70, 9)
+    assert first.reason == "CardInsufficientMemory"
+    assert first.remedy == "ask for at most 1000 MiB, or wait until 2000 MiB more are free"
+    assert first.held_by == ("default/on-GPU-a",)
+    assert (second.reason, second.held_by) == ("CardNotHealth", ())
+    assert "device plugin" in second.remedy
 
 
-def test_percent_and_too_few_cards():
-    """Other forms of requests, and a reason without cards."""
-    world = World(make_node("n", device("a")))
-    world.filter(make_pod("p", container(gpu=2, percent=50)))
-    assert world.sent[0][1]["message"].endswith(
-        "n: container main asks for 2 x (50% memory, 0% cores), the node has 1: "
-        "NodeInsufficientDevice"
+def test_what_its_own_containers_take_is_not_free():
+    """The second container is told what the first leaves, init containers aside."""
+    world = ExplainWorld(make_node("n", device("a")))
+    world.add(
+        "p",
+        container("one", gpu=1, mem=5000, cores=10),
+        container("two", gpu=1, mem=4000),
+        init=(container("setup", gpu=1, mem=6000),),
     )
-    world = World(make_node("n", device("a"), device("b", 1)))
-    world.use("n", "a", 5000)
-    world.filter(make_pod("p", container(gpu=2, percent=50)))
-    assert world.sent[0][1]["message"].endswith(
-        "a CardInsufficientMemory (free 3000 of 8000 MiB, asked 4000, 70% cores, 9 slots), "
-        "1 would fit"
+    (node,) = world.explain().nodes
+    assert node.container == "two"
+    assert (node.cards[0].free_memory_mib, node.cards[0].free_cores) == (3000, 90)
+
+
+def test_room_that_kube_scheduler_does_not_offer():
+    """A node with room, left out at the last attempt, is named with the reason why."""
+    world = ExplainWorld(make_node("full", device("a", devmem=10)), make_node("free", device("b")))
+    pod = world.add("p")
+    before = world.explain()
+    assert "has not asked yet" in before.text
+    assert before.nodes[0].detail == ""
+    world.filter(pod, ["full"])
+    answer = world.explain()
+    assert (answer.fitting, answer.refused) == (1, 1)
+    assert answer.nodes[0].node == "free"
+    assert answer.nodes[0].detail == LEFT_OUT
+    assert answer.nodes[1].node == "full"
+    assert "own rules leave them out" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "text"),
+    [
+        (Kind.CLAIM, "placing", "kube-scheduler is about to bind it to n"),
+        (Kind.FLIGHT, "placing", "is being bound to n"),
+        (Kind.GRANT, "placed", "is bound to n"),
+    ],
+)
+def test_a_pod_with_devices(kind, state, text):
+    """Where it is, how sure that is, and what it has."""
+    world = ExplainWorld(make_node("n", device("a")))
+    pod = world.add("p")
+    slots = ((GrantedDevice("a", "NVIDIA", 1000, 5),),)
+    world.snapshot.hold(kind, pod, "n", slots)
+    answer = world.explain()
+    assert (answer.state, answer.text, answer.node) == (state, text, "n")
+    assert [(d.container, d.uuid, d.memory_mib, d.cores) for d in answer.devices] == [
+        ("main", "a", 1000, 5)
+    ]
+
+
+def test_grants_that_went_wrong():
+    """An unreadable grant and a plugin that failed are said."""
+    world = ExplainWorld(make_node("n", device("a")))
+    world.add("p", node="n", POD_DEVICES_ALLOCATED="a,b:", POD_BIND_PHASE="failed")
+    assert world.explain().text == (
+        "is bound to n; its grant cannot be read, so this node takes no pods until it is gone; "
+        "the node's plugin could not hand its devices out"
     )
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("pod", "state", "said"),
     [
-        ({"NODE_PAUSED": "plugin upgrade"}, "n: NodePaused (plugin upgrade)"),
-        ({"NODE_REGISTER": "oops"}, "n: NodeRegisterUnreadable (register annotation is not JSON"),
+        (make_pod("p", {"name": "c"}), "not ours", "asks for none of our devices"),
+        (make_pod("p", labelled=False), "not ours", "PodNotAdmittedByWebhook"),
+        (make_pod("p", container(gpu=1, cores=300)), "invalid", "gpucores is '300'"),
+        (make_pod("p", phase="Succeeded"), "finished", "has ended (Succeeded)"),
+        (make_pod("p"), "waiting", "none of 0 nodes"),
     ],
+    ids=["no device", "no label", "bad request", "finished", "the watch is late"],
 )
-def test_a_node_says_more_where_it_can(settings, said):
-    """The reason of a pause, the fault of an annotation."""
-    world = World(make_node("n", device("a"), **settings))
-    world.filter(make_pod("p"))
-    assert said in world.sent[0][1]["message"]
+def test_pods_that_no_watch_shows(pod, state, said):
+    """They are read from the API server, and told why they are none of ours."""
+    world = ExplainWorld()
+    world.stored["p"] = pod
+    answer = world.explain()
+    assert answer.state == state
+    assert said in answer.text
 
 
-def test_a_long_text_is_cut():
-    """The API server refuses more than 1 KiB."""
-    cards = [device(f"GPU-{i:036d}", i, devmem=1) for i in range(16)]
-    world = World(make_node("n", *cards))
-    world.filter(make_pod("p"))
-    message = world.sent[0][1]["message"]
-    assert len(message) == MESSAGE_LIMIT
-    assert message.endswith("...")
+def test_other_schedulers_and_bound_without_us():
+    """Pods that our scheduler does not place."""
+    world = ExplainWorld(make_node("n", device("a")))
+    foreign = make_pod("p")
+    pod = world.add("p", node="n")
+    assert world.explain().text == "runs on n without devices of ours"
+    object_ = {"spec": {"schedulerName": "volcano", "containers": []}}
+    world.stored["q"] = type(pod)(
+        metadata=foreign.metadata,
+        spec=type(pod.spec)(containers=foreign.spec.containers, scheduler_name="volcano"),
+    )
+    assert object_["spec"]["schedulerName"] in world.explain("q").text
 
 
-def test_memory_of_told_pods_is_bounded(monkeypatch):
-    """Pods that are long gone are forgotten."""
-    monkeypatch.setattr("hami_extender.explain.PODS_KEPT", 2)
-    world = World(make_node("n", device("a", devmem=1)))
-    for name in ("p", "q", "r", "p"):
-        world.filter(make_pod(name))
-    assert len(world.sent) == 4
+def test_a_name_in_use_again():
+    """The pod that lives is explained, not its namesake that still ends."""
+    world = ExplainWorld(make_node("n", device("a")))
+    ending = make_pod("p", uid="old", node="n", POD_DEVICES_ALLOCATED="a,NVIDIA,8000,0:;")
+    meta = type(ending.metadata)(
+        name="p",
+        namespace="default",
+        uid="old",
+        annotations=ending.metadata.annotations,
+        deletion_timestamp="2026-08-21T06:20:39Z",
+    )
+    old = type(ending)(metadata=meta, spec=ending.spec, status=ending.status)
+    world.snapshot.on_pod(type("C", (), {"present": old, "after": old})())
+    world.add("p", uid="new")
+    assert world.explain().uid == "new"
+
+
+def test_unknown_pods_and_a_deaf_api_server():
+    """What is not there is an error of its own; what cannot be said is passed on."""
+    world = ExplainWorld()
+    with pytest.raises(UnknownPod, match="there is no pod default/p"):
+        world.explain()
+    for error in (ApiError(403, "Forbidden", "no"), Unreachable("gone")):
+        world.stored["p"] = error
+        with pytest.raises(type(error)):
+            world.explain()
+
+
+def test_all_that_wait():
+    """Sorted, with their reasons, without nodes in full; placed ones are left out."""
+    world = ExplainWorld(make_node("n", device("a", devmem=10)))
+    for name in ("q", "p"):
+        world.add(name)
+    world.add("r", node="n", POD_DEVICES_ALLOCATED="a,NVIDIA,1,0:;")
+    answers = world.explainer.waiting()
+    assert [answer.pod for answer in answers] == ["default/p", "default/q"]
+    assert answers[0].reasons == {"1/1 CardInsufficientMemory": 1}
+    assert answers[0].nodes == ()
+
+
+def test_explaining_changes_nothing():
+    """Neither holdings nor versions move."""
+    world = ExplainWorld(make_node("n", device("a")))
+    world.add("p")
+    before = (dict(world.snapshot.ledger.holdings), world.snapshot.ledger.nodes["n"].version)
+    world.explain()
+    world.explainer.waiting()
+    world.simulator.simulate(make_pod("q"))
+    assert before == (
+        dict(world.snapshot.ledger.holdings),
+        world.snapshot.ledger.nodes["n"].version,
+    )

@@ -1,11 +1,14 @@
 """The whole extender over HTTP, between a caller like kube-scheduler and a fake API server."""
 
 import contextlib
+import io
 import json
 import socket
+import tempfile
 import threading
 import urllib.error
 import urllib.request
+from contextlib import redirect_stdout
 
 import msgspec
 import pytest
@@ -14,6 +17,7 @@ from extender_kit import device, node_object
 from extender_server import Server
 
 from hami_extender.__main__ import run
+from hami_extender.ask import ask
 from hami_extender.config import Config
 from hami_extender.snapshot import Snapshot
 from hamikit.cluster import ApiError
@@ -33,8 +37,9 @@ class Extender:
 
     def __init__(self, server, *flags):
         self.server, self.lifecycle = server, Lifecycle()
-        self.verbs, self.status = free_port(), free_port()
+        self.verbs, self.status, self.people = free_port(), free_port(), free_port()
         argv = [f"--bind-address=127.0.0.1:{self.verbs}", "--start-delay=0", *flags]
+        argv.append(f"--explain-port={self.people}")
         argv.append(f"--status-address=127.0.0.1:{self.status}")
         self.snapshot = Snapshot(NVIDIA)
         arguments = (Config.parse(argv, {}), self.snapshot, server.api(), self.lifecycle)
@@ -65,6 +70,14 @@ class Extender:
         url = f"http://127.0.0.1:{self.status}/{page}"
         with urllib.request.urlopen(url, timeout=10) as answer:
             return answer.read().decode()
+
+    def explain(self, pod, token="good"):
+        """What `hami-explain` prints."""
+        with tempfile.NamedTemporaryFile("w") as file, redirect_stdout(io.StringIO()) as out:
+            file.write(token)
+            file.flush()
+            status = ask([pod, f"--port={self.people}"], file.name)
+        return out.getvalue() if status == 0 else status
 
     def ask(self, verb, **body):
         """One question of kube-scheduler."""
@@ -118,6 +131,8 @@ def test_the_life_of_two_pods(server):
         assert answer["FailedNodes"] == {"n": "1/1 CardInsufficientMemory"}
         server.wait_for(lambda: server.events)
         assert "free 500 of 1500 MiB" in server.events[0]["message"]
+        assert "default/second: waiting" in extender.explain("default/second")
+        assert "default/first: placed" in extender.explain("default/first")
         assert 'hami_gpu_shared_count{device_index="0"' in extender.get("metrics")
         server.delete("first")
         for _ in range(500):
@@ -134,6 +149,18 @@ def test_a_restart_keeps_every_grant(server):
         assert extender.bind(first) == ""
     with Extender(server) as extender:
         assert "CardInsufficientMemory" in extender.bind(second)
+
+
+def test_people_need_a_token(server, capsys):
+    """The API server says whose it is; without it, or without an extender, one line on stderr."""
+    with Extender(server) as extender:
+        assert extender.explain("default/p", token="bad") == 1
+        assert "does not know this token" in capsys.readouterr().err
+        assert extender.explain("default/p") == 1
+        assert "there is no pod default/p" in capsys.readouterr().err
+    extender.people = free_port()
+    assert extender.explain("default/p") == 1
+    assert "run it in the extender's container" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -168,7 +195,7 @@ def test_a_watch_that_dies_ends_the_process(server):
         raise RuntimeError("nobody thought of this")
 
     snapshot.on_node = crash
-    argv = [f"--bind-address=127.0.0.1:{free_port()}", "--start-delay=0"]
+    argv = [f"--bind-address=127.0.0.1:{free_port()}", "--start-delay=0", "--explain-port=0"]
     argv.append(f"--status-address=127.0.0.1:{free_port()}")
     with pytest.raises(SystemExit, match="a watch ended"):
         run(Config.parse(argv, {}), snapshot, server.api(), Lifecycle())

@@ -3,6 +3,7 @@
 import os
 import signal
 import urllib.request
+from socket import create_server
 
 import falcon.testing
 import pytest
@@ -70,8 +71,6 @@ def test_metrics_come_from_the_given_registry():
 
 def test_serve_answers_over_tcp_and_a_taken_port_is_an_error():
     """The caller learns at once, not a thread later."""
-    from socket import create_server  # noqa: PLC0415
-
     with create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
@@ -79,3 +78,22 @@ def test_serve_answers_over_tcp_and_a_taken_port_is_an_error():
     serve(status_app(Lifecycle(), CollectorRegistry()), "127.0.0.1", port)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
         assert answer.read() == b"ok\n"
+
+
+def test_long_bodies_need_no_temporary_file(monkeypatch):
+    """Our containers have no writable place: 2 MiB in and out stay in memory."""
+
+    class Echo:
+        def on_post(self, request, response):
+            response.data = request.bounded_stream.read()
+
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    app = falcon.App()
+    app.add_route("/echo", Echo())
+    with create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    serve(app, "127.0.0.1", port)
+    body = b"x" * 2**21
+    url = f"http://127.0.0.1:{port}/echo"
+    with urllib.request.urlopen(url, body, timeout=10) as answer:
+        assert answer.read() == body

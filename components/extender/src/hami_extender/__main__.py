@@ -6,23 +6,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from hami_extender import state
+from hami_extender.access import Access
 from hami_extender.app import create_app
+from hami_extender.attempts import Attempts
 from hami_extender.binding import Binder
 from hami_extender.catchup import CatchUp
 from hami_extender.config import Config
 from hami_extender.events import EventSender
 from hami_extender.explain import Explainer
 from hami_extender.flights import Flights
+from hami_extender.inquiry import create_inquiry
 from hami_extender.leader import Leadership
 from hami_extender.metrics import ClusterCollector, VerbMetrics
+from hami_extender.notices import Notices
 from hami_extender.placement import Question, Refusal
 from hami_extender.selection import Policies, Refused, Selector
+from hami_extender.simulate import Simulator
 from hami_extender.snapshot import Snapshot
+from hami_extender.survey import Survey
 from hami_extender.wake import Waker
 from hamikit import logs, names
 from hamikit.cluster import Api
@@ -33,6 +41,8 @@ from hamikit.service import Lifecycle, serve, status_app
 
 log = structlog.get_logger()
 
+LOOPBACK = "127.0.0.1"
+"""Tokens must not cross a network in clear: kubectl port-forward and exec bring people here."""
 VERB_THREADS = 64
 """kube-scheduler binds many pods at a time, and each bind waits for one write."""
 API_CONNECTIONS = 64
@@ -75,36 +85,71 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
         return leader.missing() if leader else ""
 
     serve(status_app(lifecycle, registry), config.status_host, config.status_port)
-    flights, waker = Flights(snapshot, api), Waker(snapshot, api)
-    binder = Binder(
-        snapshot, api, flights, missing=missing, gpu_policy=config.gpu_policy, tally=metrics
-    )
-    policies = Policies(config.node_policy, config.gpu_policy, config.shortlist)
-    told = _tell(config, snapshot, api, (metrics.refused, waker.refused))
-    selector = Selector(snapshot, policies, missing=missing, refused=told)
-    app = create_app(selector, binder, observe=metrics.observe)
+    works = Works(snapshot, api, Flights(snapshot, api), Waker(snapshot, api), missing)
     # Until the first lists are there it answers "starting": better than a refused connection.
-    serve(app, config.bind_host, config.bind_port, threads=VERB_THREADS)
+    _serve_scheduler(config, works, metrics)
     threads = [nodes.start()]
     # What a predecessor sent just before it died has to be in our first list of pods.
     lifecycle.stopping.wait(config.start_delay_s)
     threads.append(pods.start())
-    _until_stopped(lifecycle, flights, waker, threads)
+    _until_stopped(lifecycle, works, threads)
     for informer in (nodes, pods):
         informer.stop()
     log.info("stopped")
 
 
+@dataclass(frozen=True, slots=True)
+class Works:
+    """What the verbs and the people's questions share."""
+
+    snapshot: Snapshot
+    api: Api
+    flights: Flights
+    waker: Waker
+    missing: Callable[[], str]
+
+
+def _serve_scheduler(config: Config, works: Works, metrics: VerbMetrics) -> None:
+    """Serve the verbs, and what people ask about them."""
+    snapshot, missing = works.snapshot, works.missing
+    policies = Policies(config.node_policy, config.gpu_policy, config.shortlist)
+    attempts = Attempts(snapshot)
+    others = (metrics.refused, works.waker.refused, attempts.refused)
+    selector = Selector(snapshot, policies, missing=missing, refused=_tell(config, works, others))
+    binder = Binder(
+        snapshot,
+        works.api,
+        works.flights,
+        missing=missing,
+        gpu_policy=config.gpu_policy,
+        tally=metrics,
+    )
+    app = create_app(selector, binder, observe=metrics.observe)
+    serve(app, config.bind_host, config.bind_port, threads=VERB_THREADS)
+    if config.explain_port:
+        survey = Survey(snapshot, policies)
+        explainer = Explainer(
+            snapshot, works.api, survey, attempts, scheduler_name=config.scheduler_name
+        )
+        people = create_inquiry(
+            explainer,
+            Simulator(snapshot, survey),
+            lambda: state.as_json(state.take(snapshot, works.flights, missing)),
+            Access(works.api),
+        )
+        serve(people, LOOPBACK, config.explain_port)
+
+
 def _tell(
-    config: Config, snapshot: Snapshot, api: Api, others: tuple[Refused, ...]
+    config: Config, works: Works, others: tuple[Refused, ...]
 ) -> Callable[[Pod, Question, dict[str, Refusal]], None]:
     """Tell the pod by an event, and whoever else wants to know, that no node fits."""
-    events = EventSender(api)
-    explainer = Explainer(snapshot, events.send, component=config.scheduler_name)
+    events = EventSender(works.api)
+    notices = Notices(works.snapshot, events.send, component=config.scheduler_name)
     events.start()
 
     def refused(pod: Pod, question: Question, refusals: dict[str, Refusal]) -> None:
-        for tell in (explainer.refused, *others):
+        for tell in (notices.refused, *others):
             tell(pod, question, refusals)
 
     return refused
@@ -123,17 +168,15 @@ def _follow_lease(config: Config, snapshot: Snapshot, api: Api) -> Leadership | 
     return leader
 
 
-def _until_stopped(
-    lifecycle: Lifecycle, flights: Flights, waker: Waker, threads: list[threading.Thread]
-) -> None:
+def _until_stopped(lifecycle: Lifecycle, works: Works, threads: list[threading.Thread]) -> None:
     while not lifecycle.stopping.wait(SETTLE_EVERY_S):
-        flights.settle()
-        waker.look()
+        works.flights.settle()
+        works.waker.look()
         if not all(thread.is_alive() for thread in threads):
             # A view that stands still would promise cards by an old account: start afresh.
             sys.exit("hami-extender: a watch ended by an error, see the log above; restarting")
     deadline = time.monotonic() + DRAIN_S
-    while flights.sending() and time.monotonic() < deadline:
+    while works.flights.sending() and time.monotonic() < deadline:
         time.sleep(0.05)
 
 

@@ -25,6 +25,7 @@ class Config:
     bind_port: int
     status_host: str
     status_port: int
+    explain_port: int
     start_delay_s: float
     leader_elect: bool
     lease_name: str
@@ -47,6 +48,7 @@ class Config:
             bind_port=bind_port,
             status_host=status_host,
             status_port=status_port,
+            explain_port=options.explain_port,
             start_delay_s=options.start_delay,
             leader_elect=options.leader_elect,
             lease_name=options.leader_elect_resource_name,
@@ -82,6 +84,12 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     add("shortlist", "64", "nodes that filter leaves; 1 or `strict` is HAMi's way", _shortlist)
     add("bind-address", DEFAULT_BIND, "where kube-scheduler finds us", _address)
     add("status-address", DEFAULT_STATUS, "health and metrics", _address)
+    add(
+        "explain-port",
+        str(names.PORT_EXTENDER_EXPLAIN),
+        "port on 127.0.0.1 for /explain, /simulate and /state; 0 for none",
+        _port,
+    )
     add("start-delay", "4", "seconds for a predecessor's last write to end", _seconds)
     add(
         "leader-elect",
@@ -99,9 +107,15 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
 
 def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not colon:
         raise argparse.ArgumentTypeError(f"{text!r} is no address; write host:port")
-    return host.strip("[]") or "0.0.0.0", int(port)
+    return host.strip("[]") or "0.0.0.0", _port(port)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; write a number up to 65535")
+    return int(text)
 
 
 def _truth(text: str) -> bool:

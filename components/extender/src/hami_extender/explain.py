@@ -1,157 +1,160 @@
-"""Tells a waiting pod, in an event of its own, which cards lack what; once per change of reason."""
+"""Why a pod is where it is, or is nowhere yet."""
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import replace
+from typing import Protocol
 
-from hami_extender import fit
-from hami_extender.inventory import Card, NodeFacts
-from hami_extender.placement import Question, Refusal
+from hami_extender.answers import NodeAnswer
+from hami_extender.attempts import Attempts
+from hami_extender.selection import BAD_REQUEST, NO_LABEL
 from hami_extender.snapshot import Snapshot
-from hami_extender.usage import NodeState
-from hamikit.footprint import NOTHING, Share
+from hami_extender.survey import PodAnswer, Survey, devices_of, reasons_of
+from hami_extender.usage import Holding, Kind
+from hamikit import names
+from hamikit.cluster import ApiError
 from hamikit.objects import Pod
-from hamikit.shape import ContainerRequest
+from hamikit.shape import RequestError, shape_of
 
-REASON = "FilteringFailed"
-TOP_NODES = 3
-MESSAGE_LIMIT = 1024
-"""The API server refuses longer notes."""
-PODS_KEPT = 4096
-WITHOUT_FIGURES = frozenset(
-    {fit.NOT_HEALTHY, fit.CORDONED, fit.TYPE_MISMATCH, fit.UUID_MISMATCH, fit.MIG_INFEASIBLE}
-)
-"""Reasons that have nothing to do with how much is free."""
+NODES_TOLD = 20
+"""Nodes told in full unless more are asked for."""
+PODS_TOLD = 200
+LEFT_OUT = "kube-scheduler did not offer this node at its last attempt: its own rules left it out"
+LEFT_OUT_REMEDY = "see kube-scheduler's event on the pod: taints, node selectors, CPU, memory"
+
+
+class ReadApi(Protocol):
+    """What we need of the API server."""
+
+    def get(self, path: str, kind: type[Pod]) -> Pod:
+        """Read an object; raises ApiError, Unreachable."""
+
+
+class UnknownPod(LookupError):
+    """There is no such pod; the text says so."""
 
 
 class Explainer:
-    """Composes events for refused pods and hands each to `send` (namespace, event)."""
+    """Answers questions about pods; `scheduler_name` is our kube-scheduler's."""
 
     def __init__(
         self,
         snapshot: Snapshot,
-        send: Callable[[str, dict[str, Any]], None],
+        api: ReadApi,
+        survey: Survey,
+        attempts: Attempts,
         *,
-        component: str,
-        utcnow: Callable[[], datetime] = lambda: datetime.now(UTC),
+        scheduler_name: str = names.SCHEDULER_NAME,
     ) -> None:
-        self._snapshot, self._send = snapshot, send
-        self._component, self._utcnow = component, utcnow
-        self._told: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self._snapshot, self._api, self._survey = snapshot, api, survey
+        self._attempts, self._scheduler_name = attempts, scheduler_name
 
-    def refused(self, pod: Pod, question: Question, refusals: dict[str, Refusal]) -> None:
-        """No node fits: tell the pod, unless it has been told just this. The lock is held."""
-        uid = pod.metadata.uid
-        reasons = frozenset(refusal.reason for refusal in refusals.values())
-        if self._told.get(uid) == reasons:
-            return
-        self._told[uid] = reasons
-        self._told.move_to_end(uid)
-        if len(self._told) > PODS_KEPT:
-            self._told.popitem(last=False)
-        message = describe(self._snapshot.ledger.nodes, pod, question, refusals)
-        self._send(pod.metadata.namespace, self._event(pod, message))
+    def pod(self, namespace: str, name: str, limit: int = NODES_TOLD) -> PodAnswer:
+        """Explain one pod, `limit` nodes in full.
 
-    def _event(self, pod: Pod, message: str) -> dict[str, Any]:
-        stamp = self._utcnow().strftime("%Y-%m-%dT%H:%M:%SZ")
-        meta = pod.metadata
-        return {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"generateName": f"{meta.name[:200]}.", "namespace": meta.namespace},
-            "involvedObject": {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "name": meta.name,
-                "namespace": meta.namespace,
-                "uid": meta.uid,
-                "resourceVersion": meta.resource_version,
-            },
-            "reason": REASON,
-            "type": "Warning",
-            "message": message,
-            "source": {"component": self._component},
-            "firstTimestamp": stamp,
-            "lastTimestamp": stamp,
-            "count": 1,
-        }
+        Raises:
+            UnknownPod: the API server has no such pod.
+            ApiError, Unreachable: the API server cannot say.
+        """
+        with self._snapshot.lock:
+            pods = list(self._snapshot.pods.values())
+        same = [p for p in pods if p.metadata.name == name and p.metadata.namespace == namespace]
+        if same:
+            # A name may be in use again while the former pod still ends.
+            return self._known(min(same, key=lambda p: bool(p.metadata.deletion_timestamp)), limit)
+        try:
+            pod = self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}", Pod)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            raise UnknownPod(f"there is no pod {namespace}/{name}") from error
+        return self._unseen(pod, limit)
 
+    def waiting(self) -> list[PodAnswer]:
+        """The pods without a node, each with its reasons only; at most PODS_TOLD."""
+        with self._snapshot.lock:
+            pods = [pod for pod in self._snapshot.pods.values() if not pod.spec.node_name]
+        pods.sort(key=lambda pod: pod.key)
+        return [self._known(pod, 0) for pod in pods[:PODS_TOLD]]
 
-def describe(
-    nodes: dict[str, NodeState], pod: Pod, question: Question, refusals: dict[str, Refusal]
-) -> str:
-    """The event's text: how many nodes, and of the nearest three what each card lacks."""
-    nearest = sorted(refusals, key=lambda name: _distance(nodes.get(name), refusals[name]))
-    parts = [f"no available node, {len(refusals)} nodes do not meet"]
-    parts += [
-        _node(nodes.get(name), name, pod, (question, refusals[name]))
-        for name in nearest[:TOP_NODES]
-    ]
-    text = "; ".join(parts)
-    return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 3] + "..."
+    def _known(self, pod: Pod, limit: int) -> PodAnswer:
+        with self._snapshot.lock:
+            held = self._snapshot.ledger.holdings.get(pod.metadata.uid)
+            if held is not None:
+                return _holds(pod, held)
+            if pod.spec.node_name:
+                text = f"runs on {pod.spec.node_name} without devices of ours"
+                return replace(_said(pod, "not ours", text), node=pod.spec.node_name)
+            return self._waiting(pod, limit)
 
+    def _unseen(self, pod: Pod, limit: int) -> PodAnswer:
+        """A pod that no informer of ours shows."""
+        if pod.terminal:
+            return _said(pod, "finished", f"has ended ({pod.status.phase}) and holds no device")
+        try:
+            shape = shape_of(pod, self._snapshot.family)
+        except RequestError as error:
+            return _said(pod, "invalid", f"{BAD_REQUEST}: {error}")
+        if shape.empty:
+            return _said(pod, "not ours", "asks for none of our devices")
+        if pod.metadata.labels.get(names.LABEL_DEVICE_POD) != names.LABEL_DEVICE_POD_VALUE:
+            text = (
+                f"{NO_LABEL}: it asks for devices, but the webhook did not see it when it was "
+                "created; delete it and create it again"
+            )
+            return _said(pod, "not ours", text)
+        return self._known(pod, limit)
 
-def _distance(state: NodeState | None, refusal: Refusal) -> tuple[bool, int, str]:
-    """Nodes that could help one day first, those with the most memory free on a card first."""
-    if state is None or state.facts is None:
-        return True, 0, ""
-    free = [
-        card.memory_mib - state.used.get(card.uuid, NOTHING).memory_mib
-        for card in state.facts.cards
-    ]
-    return refusal.unresolvable, -max(free, default=0), state.name
-
-
-def _node(state: NodeState | None, name: str, pod: Pod, asked: tuple[Question, Refusal]) -> str:
-    question, refusal = asked
-    facts = state.facts if state else None
-    request = (
-        question.shape.slots[refusal.container].request if refusal.container is not None else None
-    )
-    if state is None or facts is None or request is None or refusal.container is None:
-        return f"{name}: {refusal.reason}{_detail(facts)}"
-    container = pod.all_containers[refusal.container].name
-    asks = f"{name}: container {container} asks for {request.count} x {_ask(request)}"
-    if not refusal.cards:
-        return f"{asks}, the node has {len(facts.cards)}: {refusal.reason}"
-    return f"{asks}: " + ", ".join(_cards(facts, state.used, request, refusal))
-
-
-def _detail(facts: NodeFacts | None) -> str:
-    if facts is None:
-        return ""
-    said = facts.fault or facts.binding_reason or facts.paused
-    return f" ({said})" if said else ""
+    def _waiting(self, pod: Pod, limit: int) -> PodAnswer:
+        """Ask all nodes. The lock is held."""
+        scheduler = pod.spec.scheduler_name or self._scheduler_name
+        if scheduler != self._scheduler_name:
+            return _said(pod, "not ours", f"its spec.schedulerName is {scheduler!r}, not ours")
+        try:
+            shape = shape_of(pod, self._snapshot.family)
+        except RequestError as error:
+            return _said(pod, "invalid", f"{BAD_REQUEST}: {error}")
+        fits, refusals = self._survey.split(shape)
+        last = self._attempts.last(pod.metadata.uid)
+        left_out = set(last[0].left_out) if last else set()
+        could = tuple(_open(name, left_out) for name in sorted(fits)[:limit])
+        return replace(
+            _said(pod, "waiting", _why(len(fits), len(fits) + len(refusals), last is not None)),
+            fitting=len(fits),
+            refused=len(refusals),
+            reasons=reasons_of(refusals),
+            nodes=could + self._survey.told(pod, shape, refusals, limit),
+            last_attempt_s=round(last[1], 1) if last else None,
+        )
 
 
-def _ask(request: ContainerRequest) -> str:
-    memory = (
-        f"{request.memory_mib} MiB" if request.memory_mib else f"{request.memory_percent}% memory"
-    )
-    return f"({memory}, {request.cores}% cores)"
+def _said(pod: Pod, state: str, text: str) -> PodAnswer:
+    return PodAnswer(pod.key, state, text, uid=pod.metadata.uid)
 
 
-def _cards(
-    facts: NodeFacts, used: dict[str, Share], request: ContainerRequest, refusal: Refusal
-) -> list[str]:
-    """What each card lacks; those that no figure would change, and those that fit, by number."""
-    short = [
-        _card(facts.cards[position], used, request, reason)
-        for position, reason in refusal.cards
-        if reason not in WITHOUT_FIGURES
-    ]
-    plain = Counter(reason for _, reason in refusal.cards if reason in WITHOUT_FIGURES)
-    others = [f"{number} x {reason}" for reason, number in sorted(plain.items())]
-    if fitting := len(facts.cards) - len(refusal.cards):
-        others.append(f"{fitting} would fit")
-    return short + others
+def _holds(pod: Pod, held: Holding) -> PodAnswer:
+    said = {
+        Kind.CLAIM: f"kube-scheduler is about to bind it to {held.node}",
+        Kind.FLIGHT: f"is being bound to {held.node}",
+        Kind.GRANT: f"is bound to {held.node}",
+    }
+    text = said[held.kind]
+    if not held.readable:
+        text += "; its grant cannot be read, so this node takes no pods until it is gone"
+    if pod.metadata.annotations.get(names.POD_BIND_PHASE) == names.BIND_FAILED:
+        text += "; the node's plugin could not hand its devices out"
+    state = "placed" if held.kind is Kind.GRANT else "placing"
+    return replace(_said(pod, state, text), node=held.node, devices=devices_of(pod, held.slots))
 
 
-def _card(card: Card, used: dict[str, Share], request: ContainerRequest, reason: str) -> str:
-    share = used.get(card.uuid, NOTHING)
-    asked = "" if request.memory_mib else f", asked {request.memory_on(card.memory_mib)}"
-    return (
-        f"{card.uuid} {reason} (free {card.memory_mib - share.memory_mib} of {card.memory_mib} MiB"
-        f"{asked}, {card.cores - share.cores}% cores, {card.slots - share.slots} slots)"
-    )
+def _why(fitting: int, total: int, asked: bool) -> str:  # noqa: FBT001
+    if not fitting:
+        return f"none of {total} nodes has room for its devices"
+    room = f"{fitting} of {total} nodes have room for its devices now"
+    if asked:
+        return f"{room}; kube-scheduler's own rules leave them out, or it is about to look again"
+    return f"{room}; kube-scheduler has not been refused here, so it has not asked yet"
+
+
+def _open(name: str, left_out: set[str]) -> NodeAnswer:
+    if name in left_out:
+        return NodeAnswer(name, fits=True, detail=LEFT_OUT, remedy=LEFT_OUT_REMEDY)
+    return NodeAnswer(name, fits=True)

@@ -191,6 +191,10 @@ class Flights:
             except Refused as error:
                 log.info("bind settled", pod=flight.pod.key, node=flight.node, error=str(error))
 
+    def under_way(self) -> dict[str, str]:
+        """What is known of each bind, by pod UID. The lock is held."""
+        return {uid: flight.outcome.value for uid, flight in self._flights.items()}
+
     def sending(self) -> bool:
         """Whether a bind still waits for its answer."""
         with self._snapshot.lock:

@@ -1,7 +1,6 @@
 """Metrics: HAMi v2.10's view of cards and grants, and how our own verbs fare."""
 
 import platform
-import re
 from collections import Counter as Counted
 from collections.abc import Iterator
 
@@ -11,12 +10,12 @@ from prometheus_client.core import GaugeMetricFamily
 from hami_extender.inventory import Card
 from hami_extender.placement import Question, Refusal
 from hami_extender.snapshot import Snapshot
+from hami_extender.texts import words_of
 from hami_extender.usage import Holding, Kind
 from hamikit.footprint import NOTHING, Share
 from hamikit.objects import Pod
 
 MIB = 2**20
-_COUNTS = re.compile(r"^\d+/\d+ ")
 ZONE = "vGPU"
 """HAMi puts this constant label on all series but hami_build_info."""
 
@@ -193,5 +192,5 @@ class VerbMetrics:
     def refused(self, _pod: Pod, _question: Question, refusals: dict[str, Refusal]) -> None:
         """Count the reasons of all nodes; cards' counts are left out, to keep labels few."""
         for reason, nodes in Counted(r.reason for r in refusals.values()).items():
-            for word in {_COUNTS.sub("", piece) for piece in reason.split(", ")}:
+            for word in words_of(reason):
                 self._reasons.labels(word).inc(nodes)

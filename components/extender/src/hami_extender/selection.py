@@ -7,6 +7,7 @@ from typing import Protocol
 from hami_extender import score
 from hami_extender.placement import Question, Refusal
 from hami_extender.snapshot import Snapshot
+from hami_extender.texts import few
 from hami_extender.usage import Kind
 from hami_extender.wire import FilterArgs, FilterResult
 from hamikit import names
@@ -97,10 +98,11 @@ class Selector:
         if len(asked) >= SAMPLE_FLOOR and self._others_have_room(asked, question):
             return FilterResult(error=OTHERS_HAVE_ROOM)
         self._refused(pod, question, refusals)
+        said = few({name: refusal.reason for name, refusal in refusals.items()})
         return FilterResult(
             node_names=[],
-            failed={n: r.reason for n, r in refusals.items() if not r.unresolvable},
-            unresolvable={n: r.reason for n, r in refusals.items() if r.unresolvable},
+            failed={n: said[n] for n, r in refusals.items() if not r.unresolvable},
+            unresolvable={n: said[n] for n, r in refusals.items() if r.unresolvable},
         )
 
     def _others_have_room(self, asked: list[str], question: Question) -> bool:

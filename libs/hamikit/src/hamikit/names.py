@@ -114,6 +114,8 @@ PORT_WEBHOOK: Final = 9443
 PORT_WEBHOOK_STATUS: Final = 9396
 PORT_EXTENDER: Final = 9380
 """Filter, prioritize and bind; on 127.0.0.1 of the scheduler pod only."""
+PORT_EXTENDER_EXPLAIN: Final = 9381
+"""/explain, /simulate and /state; on 127.0.0.1 of the scheduler pod only."""
 PORT_EXTENDER_METRICS: Final = 9395
 PORT_MONITOR_METRICS: Final = 9394
 PORT_PLUGIN_STATUS: Final = 9397

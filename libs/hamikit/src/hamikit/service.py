@@ -91,9 +91,27 @@ def status_app(lifecycle: Lifecycle, registry: CollectorRegistry) -> App:
     return app
 
 
+MAX_REQUEST = 64 * 2**20
+"""Bytes of a request body that are taken in; an application may well want less."""
+MAX_BUFFERED = 2**30
+CONNECTIONS = 1000
+"""Silent clients are dropped after two minutes; so many of them must not keep a probe out."""
+
+
 def serve(app: App, host: str, port: int, *, threads: int = 4) -> threading.Thread:
     """Serve a WSGI application in a thread of its own; a port that is taken raises OSError here."""
-    server = waitress.create_server(app, host=host, port=port, threads=threads, ident=None)
+    server = waitress.create_server(
+        app,
+        host=host,
+        port=port,
+        threads=threads,
+        ident=None,
+        connection_limit=CONNECTIONS,
+        max_request_body_size=MAX_REQUEST,
+        # What is longer goes through a temporary file, and our containers have no place for one.
+        inbuf_overflow=MAX_BUFFERED,
+        outbuf_overflow=MAX_BUFFERED,
+    )
     thread = threading.Thread(target=server.run, name=f"http-{port}", daemon=True)
     thread.start()
     return thread

@@ -1,0 +1,142 @@
+"""What one node says to one pod, card by card: what was asked, what is free, which rule said no."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hami_extender import remedies
+from hami_extender.inventory import Card
+from hami_extender.placement import Placement, Question, Refusal, Verdict, place
+from hami_extender.usage import NodeState
+from hamikit.footprint import NOTHING, Share, share_of
+from hamikit.shape import ContainerRequest, PodShape, Role
+
+
+@dataclass(frozen=True, slots=True)
+class CardAnswer:
+    """A card before the container in question; `reason` is empty where the card would do."""
+
+    uuid: str
+    index: int
+    type: str
+    asked_memory_mib: int
+    free_memory_mib: int
+    memory_mib: int
+    asked_cores: int
+    free_cores: int
+    cores: int
+    free_slots: int
+    slots: int
+    reason: str
+    remedy: str
+    held_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAnswer:
+    """A node's verdict; `reason` is what kube-scheduler is told, `detail` the node's own words.
+
+    `container` is the one that did not fit and `asked` its request; `cards` are in node order.
+    """
+
+    node: str
+    fits: bool
+    reason: str = ""
+    detail: str = ""
+    remedy: str = ""
+    unresolvable: bool = False
+    container: str = ""
+    asked: str = ""
+    cards: tuple[CardAnswer, ...] = ()
+
+
+def answer_of(
+    state: NodeState | None, name: str, question: Question, verdict: Verdict, pod: Sequence[str]
+) -> NodeAnswer:
+    """A verdict in full; `pod` has the names of its containers in grant order."""
+    if isinstance(verdict, Placement):
+        return NodeAnswer(name, fits=True)
+    facts = state.facts if state else None
+    plain = NodeAnswer(
+        name,
+        fits=False,
+        reason=verdict.reason,
+        detail=(facts.fault or facts.binding_reason or facts.paused) if facts else "",
+        remedy=remedies.for_node(verdict.reason, len(facts.cards) if facts else 0),
+        unresolvable=verdict.unresolvable,
+    )
+    number = verdict.container
+    request = question.shape.slots[number].request if number is not None else None
+    if state is None or number is None or request is None:
+        return plain
+    return replace(
+        plain,
+        container=pod[number],
+        asked=f"{request.count} x {_ask(request)}",
+        cards=_cards(state, question, verdict, request),
+    )
+
+
+def _ask(request: ContainerRequest) -> str:
+    memory = (
+        f"{request.memory_mib} MiB" if request.memory_mib else f"{request.memory_percent}% memory"
+    )
+    return f"({memory}, {request.cores}% cores)"
+
+
+def _cards(
+    state: NodeState, question: Question, refusal: Refusal, request: ContainerRequest
+) -> tuple[CardAnswer, ...]:
+    reasons = dict(refusal.cards)
+    own = _earlier(state, question, refusal.container or 0)
+    cards = state.facts.cards if state.facts else ()
+    return tuple(
+        _card(
+            card,
+            state.used.get(card.uuid, NOTHING) + own.get(card.uuid, NOTHING),
+            request,
+            reasons.get(position, ""),
+        )
+        for position, card in enumerate(cards)
+    )
+
+
+def _earlier(state: NodeState, question: Question, container: int) -> Mapping[str, Share]:
+    """What the pod's own containers before this one would take of each card."""
+    slots = question.shape.slots[:container]
+    shorter = replace(question, shape=PodShape(slots, question.shape.selectors), ids=0)
+    placed = place(state, shorter)
+    taken: dict[str, Share] = {}
+    if isinstance(placed, Placement):
+        for slot, devices in zip(slots, placed.slots, strict=True):
+            if slot.role is Role.INIT:
+                continue
+            for device in devices:
+                share = share_of(device.memory_mib, device.cores)
+                taken[device.uuid] = taken.get(device.uuid, NOTHING) + share
+    return taken
+
+
+def _card(card: Card, used: Share, request: ContainerRequest, reason: str) -> CardAnswer:
+    answer = CardAnswer(
+        uuid=card.uuid,
+        index=card.index,
+        type=card.type,
+        asked_memory_mib=request.memory_on(card.memory_mib),
+        free_memory_mib=card.memory_mib - used.memory_mib,
+        memory_mib=card.memory_mib,
+        asked_cores=request.cores,
+        free_cores=card.cores - used.cores,
+        cores=card.cores,
+        free_slots=card.slots - used.slots,
+        slots=card.slots,
+        reason=reason,
+        remedy="",
+    )
+    room = remedies.Room(
+        free_memory_mib=answer.free_memory_mib,
+        short_memory_mib=answer.asked_memory_mib - answer.free_memory_mib,
+        free_cores=answer.free_cores,
+        asked_cores=request.cores,
+        tasks=used.slots,
+    )
+    return replace(answer, remedy=remedies.for_card(reason, room))

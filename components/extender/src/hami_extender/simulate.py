@@ -1,0 +1,136 @@
+"""Where a pod that does not exist would go now."""
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from hami_extender import score
+from hami_extender.answers import NodeAnswer
+from hami_extender.explain import NODES_TOLD
+from hami_extender.selection import BAD_REQUEST
+from hami_extender.snapshot import Snapshot
+from hami_extender.survey import PodAnswer, Survey, devices_of, reasons_of
+from hamikit.objects import Pod
+from hamikit.shape import RequestError, shape_of
+
+YAML_LIMIT = 256 * 1024
+"""Bytes; YAML is read a hundred times slower than JSON."""
+_TEMPLATES = (("spec", "template"), ("spec", "jobTemplate", "spec", "template"))
+
+
+class ManifestError(ValueError):
+    """What was sent is no pod; the text says why."""
+
+
+def read_manifest(body: bytes) -> Pod:
+    """A pod, or the pod template of a workload, as JSON or YAML.
+
+    Raises:
+        ManifestError: neither, or not a pod.
+    """
+    document = _document(body)
+    if not isinstance(document, dict):
+        raise ManifestError("the body is no object; send the manifest of one pod")
+    kind = document.get("kind", "Pod")
+    if kind != "Pod":
+        document = _template(document, str(kind))
+    try:
+        pod = msgspec.convert(document, Pod)
+    except msgspec.ValidationError as error:
+        raise ManifestError(f"not a pod: {error}") from error
+    if not pod.spec.containers:
+        raise ManifestError("the pod has no containers; send a pod's whole manifest")
+    meta = pod.metadata
+    named = msgspec.structs.replace(
+        meta, name=meta.name or "simulated", namespace=meta.namespace or "default", uid=""
+    )
+    return msgspec.structs.replace(pod, metadata=named)
+
+
+def _document(body: bytes) -> Any:
+    if body.lstrip()[:1] == b"{":
+        try:
+            return msgspec.json.decode(body)
+        except msgspec.DecodeError as error:
+            raise ManifestError(f"the body is not JSON: {error}") from error
+    if len(body) > YAML_LIMIT:
+        raise ManifestError(f"YAML of more than {YAML_LIMIT} bytes is not read; send JSON")
+    try:
+        return YAML(typ="safe").load(body.decode())
+    except (YAMLError, ValueError, RecursionError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ManifestError(f"the body is neither JSON nor YAML: {said}") from error
+
+
+def _template(document: dict[str, Any], kind: str) -> Any:
+    for path in _TEMPLATES:
+        found: Any = document
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, dict):
+            return {**found, "metadata": {**_named(document), **_dict(found.get("metadata"))}}
+    raise ManifestError(f"a {kind} has no pod template; send a pod or a workload")
+
+
+def _named(document: dict[str, Any]) -> dict[str, Any]:
+    metadata = _dict(document.get("metadata"))
+    return {key: metadata[key] for key in ("name", "namespace") if key in metadata}
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+class Simulator:
+    """Asks every node about a pod that nobody created."""
+
+    def __init__(self, snapshot: Snapshot, survey: Survey) -> None:
+        self._snapshot, self._survey = snapshot, survey
+
+    def simulate(self, pod: Pod, limit: int = NODES_TOLD) -> PodAnswer:
+        """The placement, or the reasons of `limit` nodes in full."""
+        try:
+            shape = shape_of(pod, self._snapshot.family)
+        except RequestError as error:
+            return PodAnswer(pod.key, "invalid", f"{BAD_REQUEST}: {error}")
+        if shape.empty:
+            return PodAnswer(pod.key, "not ours", self._without_device(pod))
+        with self._snapshot.lock:
+            fits, refusals = self._survey.split(shape)
+            best = score.best_nodes(fits, self._survey.policy(shape), max(limit, 1))
+            answer = PodAnswer(
+                pod.key,
+                "fits" if fits else "does not fit",
+                f"{len(fits)} of {len(fits) + len(refusals)} nodes have room for its devices; "
+                "kube-scheduler's own rules (taints, selectors, CPU, memory) are not looked at",
+                fitting=len(fits),
+                refused=len(refusals),
+                reasons=reasons_of(refusals),
+            )
+            if not best:
+                return replace(answer, nodes=self._survey.told(pod, shape, refusals, limit))
+        return replace(
+            answer,
+            node=best[0],
+            devices=devices_of(pod, fits[best[0]].slots),
+            nodes=tuple(NodeAnswer(name, fits=True) for name in best),
+        )
+
+    def _without_device(self, pod: Pod) -> str:
+        family = self._snapshot.family
+        parts = [
+            part
+            for container in pod.all_containers
+            if container.resources is not None
+            for part in (container.resources.limits, container.resources.requests)
+        ]
+        named = sorted({name for part in parts for name in part or {} if name in family.resources})
+        if not named:
+            return "asks for none of our devices"
+        return (
+            f"names {', '.join(named)} but no {family.count}, which admission fills in; "
+            "send what `kubectl create --dry-run=server -o json` answers"
+        )
