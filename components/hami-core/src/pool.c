@@ -5,6 +5,7 @@
 #include "driver.h"
 #include "graph_memory.h"
 #include "ledger.h"
+#include "location.h"
 
 #define SETTLE_AT_ONCE 64
 
@@ -18,18 +19,22 @@ void pool_remember(struct process *process, CUmemoryPool pool, int device) {
                                 .tag = TABLE_POOL,
                                 .device = (uint8_t)device,
                                 .kind = HAMI_KIND_POOL};
-    if (device >= 0 && table_put(process->table, &entry)) {
+    if (device == LOCATION_HOST) {
+        entry.tag = TABLE_HOST_POOL;
+        table_put(process->table, &entry);
+    } else if (device >= 0 && table_put(process->table, &entry)) {
         atomic_store(&process->has_pools, 1);
     }
 }
 
 bool pool_device(struct process *process, CUmemoryPool pool, int *device) {
     struct table_entry entry;
-    if (!table_get(process->table, TABLE_POOL, key_of(pool), &entry)) {
-        return false;
+    if (table_get(process->table, TABLE_POOL, key_of(pool), &entry)) {
+        *device = entry.device;
+        return true;
     }
-    *device = entry.device;
-    return true;
+    *device = LOCATION_HOST;
+    return table_get(process->table, TABLE_HOST_POOL, key_of(pool), &entry);
 }
 
 /* Under pool_lock: brings the charge to what the pool holds. False if it does not say, or passes
@@ -91,6 +96,7 @@ void pool_forget(struct process *process, CUmemoryPool pool) {
     if (table_take(process->table, TABLE_POOL, key_of(pool), &entry)) {
         account_release(process, entry.device, HAMI_KIND_POOL, entry.units);
     }
+    table_take(process->table, TABLE_HOST_POOL, key_of(pool), &entry);
     lock_drop(&process->pool_lock);
 }
 

@@ -19,7 +19,7 @@ struct pool_request {
 CUresult pool_allocate(struct process *process, const struct pool_request *request,
                        bool *accounted);
 
-/* A pool and the device it takes its memory from. */
+/* A pool and the device it takes its memory from, or LOCATION_HOST. */
 void pool_remember(struct process *process, CUmemoryPool pool, int device);
 bool pool_device(struct process *process, CUmemoryPool pool, int *device);
 

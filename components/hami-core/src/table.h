@@ -14,6 +14,7 @@ enum table_tag {
     TABLE_VMM = 3,     /* key: generic allocation handle; refs counts handles and mappings */
     TABLE_MAPPING = 4, /* key: mapped address; owner: its generic allocation handle; units: bytes */
     TABLE_POOL = 5,    /* key: memory pool; units: reserved memory charged for it */
+    TABLE_HOST_POOL = 7, /* key: memory pool that costs no device anything */
     TABLE_GRAPH =
         6, /* key: executable graph; owner: a bit for each CUDA device; see graph_memory.c */
 };

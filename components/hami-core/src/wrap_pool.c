@@ -3,6 +3,7 @@
 #include "account.h"
 #include "dispatch.h"
 #include "driver.h"
+#include "location.h"
 #include "pool.h"
 
 /* One allocation in flight, in either of the two default-stream flavours. */
@@ -59,7 +60,12 @@ static CUresult allocate(struct async *async) {
     if (pool == NULL && driver_device_pool(ordinal, &pool) != CUDA_SUCCESS) {
         return allocate_alone(process, device, async);
     }
-    pool_device(process, pool, &device);
+    if (async->pool != NULL && !pool_device(process, pool, &device)) {
+        device = location_of_pool(process, pool);
+    }
+    if (device == LOCATION_HOST) {
+        return call_driver(async);
+    }
     struct pool_request request = {pool, device, async->bytes, call_driver, undo, async};
     CUresult answer =
         device < 0 ? CUDA_ERROR_OUT_OF_MEMORY : pool_allocate(process, &request, &accounted);
@@ -129,9 +135,8 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemAllocationProp *properti
     bool refuse = false;
     struct process *process = process_account(&refuse);
     CUresult answer = REAL(cuMemPoolCreate)(pool, properties);
-    if (answer == CUDA_SUCCESS && process != NULL &&
-        properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE) {
-        pool_remember(process, *pool, process_device(process, properties->location.id));
+    if (answer == CUDA_SUCCESS && process != NULL) {
+        pool_remember(process, *pool, location_device(process, &properties->location));
     }
     return answer;
 }

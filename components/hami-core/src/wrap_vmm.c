@@ -4,6 +4,7 @@
  */
 #include "account.h"
 #include "dispatch.h"
+#include "location.h"
 
 static void drop_reference(struct process *process, CUmemGenericAllocationHandle handle) {
     struct table_entry entry;
@@ -12,7 +13,7 @@ static void drop_reference(struct process *process, CUmemGenericAllocationHandle
     }
 }
 
-/* Memory of the host, and properties that the driver will refuse, cost nothing. */
+/* Memory of the host costs nothing. */
 static bool reserve_for(const CUmemAllocationProp *properties, size_t bytes,
                         struct charge *charge) {
     bool refuse = false;
@@ -21,11 +22,10 @@ static bool reserve_for(const CUmemAllocationProp *properties, size_t bytes,
     if (process == NULL) {
         return !refuse;
     }
-    if (properties == NULL || properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE) {
-        return true;
-    }
-    return account_reserve(process, process_device(process, properties->location.id), HAMI_KIND_VMM,
-                           bytes, charge);
+    int device =
+        properties != NULL ? location_device(process, &properties->location) : LOCATION_HOST;
+    return device == LOCATION_HOST ||
+           account_reserve(process, device, HAMI_KIND_VMM, bytes, charge);
 }
 
 CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,

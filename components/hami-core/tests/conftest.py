@@ -118,6 +118,11 @@ class Container:
             self.folder / "control", Control((ControlDevice(self.uuid(0), mib * MIB),), **fields)
         )
 
+    def limits(self, *mib: int, **fields) -> None:
+        """Puts memory limits on the first cards in force."""
+        devices = tuple(ControlDevice(self.uuid(card), m * MIB) for card, m in enumerate(mib))
+        write_control(self.folder / "control", Control(devices, **fields))
+
     def ledger(self):
         return json.loads(self.fake.run("fakegpu", "ledger", "--state", str(self.state)))["cards"]
 

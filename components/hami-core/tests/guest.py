@@ -14,6 +14,7 @@ from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from typing import Any
 
 from guest_graph import GraphCalls, Location
+from guest_share import ShareCalls
 
 SIZE, U64, HANDLE = c_size_t, c_uint64, c_void_p
 
@@ -53,7 +54,7 @@ class MemoryV2(ctypes.Structure):
     )
 
 
-class Guest(GraphCalls):
+class Guest(GraphCalls, ShareCalls):
     """Every public method is a command; results are CUresult numbers or [result, value...]."""
 
     def __init__(self) -> None:
@@ -114,8 +115,8 @@ class Guest(GraphCalls):
         call = getattr(self._driver(), "cuMemFreeAsync" + suffix)
         return call(U64(pointer), HANDLE(stream))
 
-    def pool(self, device: int = 0):
-        pool, properties = HANDLE(), Properties(type=1, location=Location(1, device))
+    def pool(self, device: int = 0, location: int = 1):
+        pool, properties = HANDLE(), Properties(type=1, location=Location(location, device))
         return [self._driver().cuMemPoolCreate(byref(pool), byref(properties)), pool.value]
 
     def pool_destroy(self, pool: int) -> int:

@@ -33,6 +33,13 @@ CUresult cu_need_context(struct ctx **ctx) {
     return (*ctx)->alive ? CUDA_SUCCESS : CUDA_ERROR_CONTEXT_IS_DESTROYED;
 }
 
+/* The device of a location; -1: the host. */
+CUdevice cu_location_device(const CUmemLocation *location) {
+    if (location->type == CU_MEM_LOCATION_TYPE_DEVICE)
+        return location->id;
+    return location->type == CU_MEM_LOCATION_TYPE_DEVICE_LOCALITY_DOMAIN ? location->id & 0xff : -1;
+}
+
 static bool valid(const struct ctx *ctx) {
     return ctx != NULL && ctx->magic == MAGIC_CTX && ctx->epoch == cu_process.epoch && ctx->alive;
 }

@@ -17,6 +17,7 @@ enum magic {
     MAGIC_ARRAY = 0x41727231,
     MAGIC_GRAPH = 0x47726131,
     MAGIC_EXEC = 0x45786531,
+    MAGIC_EXTERNAL = 0x45787431,
     MAGIC_DEAD = 0x64656164,
 };
 
@@ -96,6 +97,7 @@ CUresult cu_error(int rc);
 struct ctx *cu_current(void);
 CUresult cu_need_context(struct ctx **ctx);
 CUresult cu_device_card(CUdevice device, int *card);
+CUdevice cu_location_device(const CUmemLocation *location);
 
 /* spans.c: callers hold the process's mutex */
 uint64_t cu_take_va(uint64_t size, bool low);

@@ -8,9 +8,10 @@
 
 struct pool {
     enum magic magic;
-    int card;
+    int card; /* -1: of the host */
     unsigned epoch;
     bool is_default;
+    CUmemLocation location;
     uint64_t reserved, used, reserved_high, used_high, threshold;
 };
 
@@ -40,7 +41,13 @@ static struct pool *make(int card, bool is_default) {
         struct pool *p = calloc(1, sizeof *p);
         if (p == NULL)
             return NULL;
-        *p = (struct pool){.magic = MAGIC_POOL, .card = card, .is_default = is_default};
+        *p = (struct pool){.magic = MAGIC_POOL,
+                           .card = card,
+                           .is_default = is_default,
+                           .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+        for (int device = 0; device < cu_process.count; device++)
+            if (cu_process.cards[device] == card)
+                p->location.id = device;
         return pools.all[i] = p;
     }
     return NULL;
@@ -64,7 +71,8 @@ static void shrink(struct pool *p, uint64_t keep) {
         keep = least;
     if (keep >= p->reserved)
         return;
-    fg_uncharge(&cu_process.fg, p->card, p->reserved - keep, FG_DATA);
+    if (p->card >= 0)
+        fg_uncharge(&cu_process.fg, p->card, p->reserved - keep, FG_DATA);
     p->reserved = keep;
 }
 
@@ -92,7 +100,7 @@ static CUresult grow(struct pool *p, uint64_t bytes) {
                         (needed + 2 * FG_MIB - 1) / (2 * FG_MIB) * (2 * FG_MIB) - p->reserved};
     int rc = 0;
     for (int i = 0; i < 2; i++) {
-        rc = fg_charge(&cu_process.fg, p->card, steps[i], FG_DATA);
+        rc = p->card < 0 ? 0 : fg_charge(&cu_process.fg, p->card, steps[i], FG_DATA);
         if (rc != 0)
             continue;
         p->reserved += steps[i];
@@ -170,7 +178,7 @@ CUresult cuMemFreeAsync(CUdeviceptr va, CUstream stream) {
             cu_pool_give_back(&span);
         else if (span.kind == SPAN_GRAPH)
             cu_graph_memory_freed(&span);
-        else
+        else if (span.charged > 0)
             fg_uncharge(&cu_process.fg, span.card, span.charged, FG_DATA);
     }
     pthread_mutex_unlock(&cu_process.mutex);
@@ -178,14 +186,17 @@ CUresult cuMemFreeAsync(CUdeviceptr va, CUstream stream) {
 }
 
 CUresult cuMemPoolCreate(CUmemoryPool *out, const CUmemPoolProps *props) {
-    int card;
+    int card = -1;
     ENTER();
-    REQUIRE(out != NULL && props != NULL && props->location.type == CU_MEM_LOCATION_TYPE_DEVICE);
-    CUresult rc = cu_device_card(props->location.id, &card);
+    REQUIRE(out != NULL && props != NULL && props->location.type != 0);
+    CUdevice device = cu_location_device(&props->location);
+    CUresult rc = device < 0 ? CUDA_SUCCESS : cu_device_card(device, &card);
     if (rc != CUDA_SUCCESS)
         return rc;
     pthread_mutex_lock(&cu_process.mutex);
     *out = make(card, false);
+    if (*out != NULL)
+        (*out)->location = props->location;
     pthread_mutex_unlock(&cu_process.mutex);
     return *out != NULL ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
@@ -205,7 +216,7 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool) {
     for (int i = 0; i < MOST_POOLS; i++)
         if (pools.all[i] == pool)
             pools.all[i] = NULL;
-    if (pools.chosen[pool->card] == pool)
+    if (pool->card >= 0 && pools.chosen[pool->card] == pool)
         pools.chosen[pool->card] = NULL;
     pool->magic = MAGIC_DEAD; /* kept: a stale handle must stay readable */
     pthread_mutex_unlock(&cu_process.mutex);
@@ -221,11 +232,17 @@ CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep) {
     return CUDA_SUCCESS;
 }
 
-/* CU_MEMPOOL_ATTR_*: reuse policies 1-3, threshold 4, reserved 5 and 6, used 7 and 8. */
+/* CU_MEMPOOL_ATTR_*: reuse policies 1-3, threshold 4, reserved 5 and 6, used 7 and 8; from 13.0 on
+ * 11 and 12, id and type of the location. */
 CUresult cuMemPoolGetAttribute(CUmemoryPool pool, int attribute, void *value) {
     ENTER();
     REQUIRE_HANDLE(pool, MAGIC_POOL);
-    REQUIRE(value != NULL && attribute >= 1 && attribute <= 8);
+    bool located = cu_process.fg.st->cuda_version >= 13000 && (attribute == 11 || attribute == 12);
+    REQUIRE(value != NULL && attribute >= 1 && (attribute <= 8 || located));
+    if (located) {
+        *(int *)value = attribute == 11 ? pool->location.id : pool->location.type;
+        return CUDA_SUCCESS;
+    }
     pthread_mutex_lock(&cu_process.mutex);
     const uint64_t figures[] = {pool->threshold, pool->reserved, pool->reserved_high, pool->used,
                                 pool->used_high};

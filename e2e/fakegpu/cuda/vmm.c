@@ -1,25 +1,23 @@
 /* Virtual memory management: physical handles, reserved addresses, mappings between them. */
-#include "cuda_int.h"
+#include "vmm_int.h"
 
 #include <stdlib.h>
 
 #define GRANULARITY (2 * FG_MIB)
 
-/* A physical allocation lives until the last of its handles and mappings is gone. */
-struct physical {
-    uint64_t magic;
-    uint64_t size;
-    int card; /* -1: host memory, which costs the card nothing */
-    int refs;
-    int handles;
-    CUmemAllocationProp prop;
-};
-
 #define PHYSICAL_MAGIC 0x5068797331ull
 
-static struct physical *physical(CUmemHandle handle) {
+struct physical *cu_physical(CUmemHandle handle) {
     struct physical *p = (struct physical *)(uintptr_t)handle;
     return p != NULL && p->magic == PHYSICAL_MAGIC && p->handles > 0 ? p : NULL;
+}
+
+struct physical *cu_new_physical(uint64_t size, int card) {
+    struct physical *p = calloc(1, sizeof *p);
+    if (p != NULL)
+        *p = (struct physical){
+            .magic = PHYSICAL_MAGIC, .size = size, .card = card, .refs = 1, .handles = 1};
+    return p;
 }
 
 static void unref(struct physical *p) {
@@ -44,19 +42,14 @@ CUresult cuMemCreate(CUmemHandle *out, size_t size, const CUmemAllocationProp *p
     ENTER();
     REQUIRE(out != NULL && prop != NULL && flags == 0 && size > 0 && size % GRANULARITY == 0);
     CUresult rc = CUDA_SUCCESS;
-    if (prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE)
-        rc = cu_device_card(prop->location.id, &card);
+    if (cu_location_device(&prop->location) >= 0)
+        rc = cu_device_card(cu_location_device(&prop->location), &card);
     if (rc != CUDA_SUCCESS)
         return rc;
-    struct physical *p = calloc(1, sizeof *p);
+    struct physical *p = cu_new_physical(size, card);
     if (p == NULL)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    *p = (struct physical){.magic = PHYSICAL_MAGIC,
-                           .size = size,
-                           .card = card,
-                           .refs = 1,
-                           .handles = 1,
-                           .prop = *prop};
+    p->prop = *prop;
     if (card >= 0)
         rc = cu_error(fg_charge(&cu_process.fg, card, size, FG_DATA));
     if (rc != CUDA_SUCCESS)
@@ -69,7 +62,7 @@ CUresult cuMemCreate(CUmemHandle *out, size_t size, const CUmemAllocationProp *p
 CUresult cuMemRelease(CUmemHandle handle) {
     ENTER();
     pthread_mutex_lock(&cu_process.mutex);
-    struct physical *p = physical(handle);
+    struct physical *p = cu_physical(handle);
     if (p != NULL) {
         p->handles--;
         unref(p);
@@ -96,8 +89,8 @@ CUresult cuMemRetainAllocationHandle(CUmemHandle *out, void *address) {
 
 CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *out, CUmemHandle handle) {
     ENTER();
-    REQUIRE(out != NULL && physical(handle) != NULL);
-    *out = physical(handle)->prop;
+    REQUIRE(out != NULL && cu_physical(handle) != NULL);
+    *out = cu_physical(handle)->prop;
     return CUDA_SUCCESS;
 }
 
@@ -138,7 +131,7 @@ CUresult cuMemMap(CUdeviceptr va, size_t size, size_t offset, CUmemHandle handle
     ENTER();
     REQUIRE(offset == 0 && flags == 0 && size > 0);
     pthread_mutex_lock(&cu_process.mutex);
-    struct physical *p = physical(handle);
+    struct physical *p = cu_physical(handle);
     bool ok = can_map(p, va, size) &&
               cu_span_add(&cu_process.allocations, (struct span){.va = va,
                                                                  .size = size,

@@ -63,11 +63,12 @@ typedef struct {
 } CUDA_ARRAY3D_DESCRIPTOR;
 
 typedef struct {
-    int type; /* 1 device, 2 host, 3 host NUMA, 4 current host NUMA */
+    int type; /* 1 device, 2 host, 3 host NUMA, 4 current host NUMA, 6 a part of a device */
     int id;
 } CUmemLocation;
 
 #define CU_MEM_LOCATION_TYPE_DEVICE 1
+#define CU_MEM_LOCATION_TYPE_DEVICE_LOCALITY_DOMAIN 6 /* 13.5; id: device, domain */
 
 typedef struct {
     int type;
