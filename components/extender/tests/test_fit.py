@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hami_extender.fit import Cards, Misfit, Wish, charge, fit_container
+from hami_extender.fit import Cards, Misfit, charge, fit_container
 from hami_extender.inventory import Card
+from hami_extender.wish import Wish
 from hamikit.footprint import NOTHING, Share
 from hamikit.shape import ContainerRequest, Selectors
 

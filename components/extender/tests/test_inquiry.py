@@ -117,7 +117,7 @@ def test_state(face):
     world.add("p")
     view = client.simulate_get("/state").json
     (node,) = view["nodes"]
-    assert (node["node"], node["known"], node["allocatable"]) == ("n", True, 10)
+    assert (node["node"], node["known"], node["families"][0]["allocatable"]) == ("n", True, 10)
     (card,) = node["cards"]
     assert (card["memory_mib"], card["used_memory_mib"], card["used_slots"]) == (1500, 1000, 1)
     (pod,) = view["pods"]

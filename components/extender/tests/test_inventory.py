@@ -10,20 +10,21 @@ from hamikit.objects import Node
 
 def test_cards_are_ordered_by_index():
     """The plugin's list is a permutation each time; ours is in order of index (HAMi 8.37)."""
-    facts = facts_of(make_node("n", device("b", 1), device("a", 0)), NVIDIA)
+    facts = facts_of(make_node("n", device("b", 1), device("a", 0)), [NVIDIA])
     assert [card.uuid for card in facts.cards] == ["a", "b"]
-    assert (facts.allocatable, facts.binding, facts.fault) == (20, "late", "")
+    (offer,) = facts.offers
+    assert (offer.allocatable, offer.binding, facts.fault) == (20, "late", "")
 
 
 def test_a_node_without_annotation_has_nothing():
     """Other nodes of the cluster are no fault."""
-    facts = facts_of(make_node("n"), NVIDIA)
-    assert (facts.cards, facts.fault, facts.allocatable) == ((), "", 0)
+    facts = facts_of(make_node("n"), [NVIDIA])
+    assert (facts.cards, facts.offers, facts.fault) == ((), (), "")
 
 
 def test_an_unreadable_annotation_is_kept_as_a_fault():
     """It offers nothing and says why."""
-    facts = facts_of(make_node("n", NODE_REGISTER="[{"), NVIDIA)
+    facts = facts_of(make_node("n", NODE_REGISTER="[{"), [NVIDIA])
     assert facts.cards == ()
     assert "register annotation" in facts.fault
 
@@ -31,7 +32,7 @@ def test_an_unreadable_annotation_is_kept_as_a_fault():
 def test_cordon_and_pause():
     """Blanks are trimmed and empty entries skipped; the pause keeps its reason."""
     facts = facts_of(
-        make_node("n", device("a"), NODE_CORDON=" a, ,b", NODE_PAUSED="upgrade"), NVIDIA
+        make_node("n", device("a"), NODE_CORDON=" a, ,b", NODE_PAUSED="upgrade"), [NVIDIA]
     )
     assert facts.cordoned == {"a", "b"}
     assert facts.paused == "upgrade"
@@ -41,4 +42,4 @@ def test_allocatable_that_is_no_number_counts_as_none():
     """A quantity nobody understands allows nothing."""
     value = node_object("n", device("a"))
     value["status"]["allocatable"]["nvidia.com/gpu"] = "many"
-    assert facts_of(msgspec.convert(value, Node), NVIDIA).allocatable == 0
+    assert facts_of(msgspec.convert(value, Node), [NVIDIA]).offers[0].allocatable == 0

@@ -7,24 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hami_extender.inventory import facts_of
-from hami_extender.placement import Placement, Question, Refusal, place
+from hami_extender.placement import Placement, Refusal, place
+from hami_extender.question import question_of
 from hami_extender.usage import Kind, Ledger, footprint, holding_of
 from hamikit.codec import GrantedDevice, encode_grant
 from hamikit.devices import NVIDIA
 from hamikit.objects import NodeStatus
-from hamikit.shape import Role, roles_of, shape_of
+from hamikit.shape import Role, roles_of
 
 
 def state_of(node):
     """A node's state without pods."""
     ledger = Ledger()
-    ledger.set_facts(node.metadata.name, facts_of(node, NVIDIA))
+    ledger.set_facts(node.metadata.name, facts_of(node, [NVIDIA]))
     return ledger.nodes[node.metadata.name]
 
 
 def question(pod, policy="spread"):
     """What a pod asks."""
-    return Question.of(shape_of(pod, NVIDIA), policy, NVIDIA.vendor)
+    return question_of(pod, [NVIDIA], policy)
 
 
 def granted(node, pod, policy="spread"):
@@ -67,7 +68,10 @@ def test_a_sidecar_stays():
     pod = make_pod("p", container(gpu=1, mem=5000), init=(sidecar,))
     refusal = granted(make_node("n", device("a")), pod)
     assert refusal == Refusal(
-        "1/1 CardInsufficientMemory", container=1, cards=((0, "CardInsufficientMemory"),)
+        "1/1 CardInsufficientMemory",
+        container=1,
+        cards=((0, "CardInsufficientMemory"),),
+        vendor="NVIDIA",
     )
 
 
@@ -91,7 +95,9 @@ def test_nodes_that_take_no_pod(node, reason):
 def test_more_cards_than_the_node_has_is_unresolvable():
     """No other pod's end brings a second card."""
     refusal = granted(make_node("n", device("a")), make_pod("p", container(gpu=2, mem=1)))
-    assert refusal == Refusal("NodeInsufficientDevice", unresolvable=True, container=0)
+    assert refusal == Refusal(
+        "NodeInsufficientDevice", unresolvable=True, container=0, vendor="NVIDIA"
+    )
 
 
 def test_kubelets_ids_are_counted():
@@ -99,7 +105,7 @@ def test_kubelets_ids_are_counted():
     node = make_node("n", device("a", count=10))
     withdrawn = msgspec.structs.replace(node, status=NodeStatus(allocatable={GPU: "4"}))
     ledger = Ledger()
-    ledger.set_facts("n", facts_of(withdrawn, NVIDIA))
+    ledger.set_facts("n", facts_of(withdrawn, [NVIDIA]))
     slots = ((GrantedDevice("a", "NVIDIA", 1, 0),),) * 4
     ledger.hold("u", holding_of(Kind.GRANT, "n", "d/x", [Role.APP] * 4, slots))
     pod = make_pod("p", container(gpu=1, mem=1))
@@ -137,19 +143,20 @@ def test_packing_never_over_commits(pods, policy):
     """Whatever is packed in whatever order, no card holds more than it has at any moment."""
     node = make_node("n", device("a", count=3), device("b", 1), device("c", 2, devcore=200))
     ledger = Ledger()
-    ledger.set_facts("n", facts_of(node, NVIDIA))
+    ledger.set_facts("n", facts_of(node, [NVIDIA]))
     for number, (apps, init) in enumerate(pods):
         pod = make_pod(
             f"p{number}",
             *(container(f"a{i}", **ask) for i, ask in enumerate(apps)),
             init=tuple(container(f"i{i}", **ask) for i, ask in enumerate(init)),
         )
-        verdict = place(ledger.nodes["n"], question(pod, policy))
+        asked = question(pod, policy)
+        verdict = place(ledger.nodes["n"], asked) if asked is not None else None
         if isinstance(verdict, Placement):
             held = holding_of(Kind.GRANT, "n", pod.key, roles_of(pod), verdict.slots)
             assert held.taken == footprint(roles_of(pod), verdict.slots)
             ledger.hold(pod.metadata.uid, held)
-    for card in facts_of(node, NVIDIA).cards:
+    for card in facts_of(node, [NVIDIA]).cards:
         used = ledger.nodes["n"].used.get(card.uuid)
         if used is not None:
             assert used.slots <= card.slots

@@ -2,14 +2,14 @@
 
 from extender_kit import device, make_node, make_pod
 
-from hami_extender.placement import Question, Refusal
+from hami_extender.placement import Refusal
+from hami_extender.question import question_of
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import Kind
 from hami_extender.verdicts import Verdicts
 from hamikit.codec import GrantedDevice
 from hamikit.devices import NVIDIA
 from hamikit.informer import Change
-from hamikit.shape import shape_of
 
 
 def test_only_changed_nodes_are_asked_again():
@@ -24,7 +24,7 @@ def test_only_changed_nodes_are_asked_again():
     verdicts = Verdicts(snapshot.ledger, decide=decide)
     for name in ("n1", "n2"):
         snapshot.on_node(Change(None, make_node(name, device(f"c-{name}"))))
-    question = Question.of(shape_of(make_pod("p"), NVIDIA), "spread", "NVIDIA")
+    question = question_of(make_pod("p"), [NVIDIA], "spread")
     for _ in range(3):
         assert verdicts.table(question).split(["n1", "n2"]) == (
             {},
@@ -44,8 +44,8 @@ def test_old_questions_are_forgotten():
     asked = []
     verdicts = Verdicts(snapshot.ledger, kept=1, decide=lambda *_: asked.append(1) or Refusal("no"))
     snapshot.on_node(Change(None, make_node("n", device("a"))))
-    first = Question.of(shape_of(make_pod("p"), NVIDIA), "spread", "NVIDIA")
-    other = Question.of(shape_of(make_pod("p"), NVIDIA), "binpack", "NVIDIA")
+    first = question_of(make_pod("p"), [NVIDIA], "spread")
+    other = question_of(make_pod("p"), [NVIDIA], "binpack")
     for question in (first, first, other, first):
         verdicts.fits_any(question, ["n"])
     assert len(asked) == 3

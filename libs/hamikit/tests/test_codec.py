@@ -13,10 +13,13 @@ from hamikit.codec import (
     GrantedDevice,
     RegisteredDevice,
     decode_grant,
+    decode_pair_scores,
     decode_register,
+    decode_register_csv,
     default_mode,
     encode_grant,
     encode_register,
+    encode_register_csv,
     go_json,
     split_list,
 )
@@ -77,7 +80,7 @@ def test_register_is_stable_and_escaped_as_go_does():
 def test_register_reads_any_case_and_unknown_keys():
     """Go's decoder does not look at case, so other writers may differ in it."""
     text = '[{"ID":"g","Count":2,"devicevendor":"NVIDIA","custominfo":{"a":1},"migtemplate":[[]]}]'
-    assert decode_register(text) == [RegisteredDevice(id="g", count=2)]
+    assert decode_register(text) == [RegisteredDevice(id="g", count=2, custominfo={"a": 1})]
 
 
 def test_a_missing_health_is_unhealthy():
@@ -166,3 +169,72 @@ def test_a_register_annotation_of_another_form_is_told_in_plain_words(text):
     with pytest.raises(CodecError, match="is not an array of devices: Expected") as error:
         decode_register(text)
     assert "object has no attribute" not in str(error.value)
+
+
+def test_the_text_form_of_a_register():
+    """Hygon's form: nine fields, or the first seven in older plugins."""
+    assert decode_register_csv("DCU-1,4,65520,100,DCU-K100,0,true,0,hami:") == [
+        RegisteredDevice(
+            id="DCU-1",
+            count=4,
+            devmem=65520,
+            devcore=100,
+            type="DCU-K100",
+            mode="hami",
+            health=True,
+        )
+    ]
+    (old,) = decode_register_csv("a,1,2,3,T,-1,F:")
+    assert (old.mode, old.index, old.numa, old.health) == ("hami-core", 0, -1, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a,1,2,3,T,0,true",
+        "a,1,2,3,T,0,true,0:",
+        "a,1,2,3,T,0,yes:",
+        "a,1,x,3,T,0,true:",
+        "a,1,2,3,T,0,true,-1,hami:",
+        "a,1,2,3,T,0,true:b:",
+    ],
+)
+def test_a_broken_text_register_is_an_error(text):
+    """One bad field fails the whole annotation."""
+    with pytest.raises(CodecError, match="register"):
+        decode_register_csv(text)
+
+
+words = st.text("abc-1", min_size=1, max_size=5)
+
+
+@given(
+    st.lists(
+        st.builds(
+            RegisteredDevice,
+            id=words,
+            index=st.integers(0, 99),
+            count=st.integers(0, 99),
+            devmem=st.integers(0, 10**6),
+            devcore=st.integers(0, 200),
+            type=words,
+            numa=st.integers(-1, 7),
+            mode=words,
+            health=st.booleans(),
+        ),
+        min_size=1,
+    )
+)
+def test_the_text_form_round_trips(devices):
+    """What is written is read."""
+    assert decode_register_csv(encode_register_csv(devices)) == devices
+
+
+def test_pair_scores():
+    """By card, then by the other card; anything else is an error."""
+    text = '[{"uuid":"a","score":{"b":210}},{"uuid":"b"}]'
+    assert decode_pair_scores(text) == {"a": {"b": 210}, "b": {}}
+    for bad in ("", "{}", '[{"uuid":1}]', '[{"uuid":"a","score":{"b":"x"}}]'):
+        with pytest.raises(CodecError, match="pair scores"):
+            decode_pair_scores(bad)

@@ -2,8 +2,14 @@
 
 import pytest
 
-from hamikit.deviceconfig import ConfigError, load_family, load_section, nvidia_family
-from hamikit.devices import NVIDIA
+from hamikit.deviceconfig import (
+    ConfigError,
+    load_families,
+    load_family,
+    load_section,
+    nvidia_family,
+)
+from hamikit.devices import HYGON, NVIDIA
 
 
 def test_without_a_file_the_defaults_hold():
@@ -81,3 +87,36 @@ def test_two_resources_must_not_share_a_name():
     """Nobody could tell which one a pod means."""
     with pytest.raises(ConfigError, match=r"nvidia\.com/gpu.*twice"):
         nvidia_family({"resourceMemoryName": "nvidia.com/gpu"})
+
+
+def families(tmp_path, text, **settings):
+    """What a file makes of the rows."""
+    path = tmp_path / "device-config.yaml"
+    path.write_text(text)
+    return load_families(str(path), **settings)
+
+
+def test_a_family_for_each_section(tmp_path):
+    """Hygon where its section has settings, Ascend's chips where the flag says so."""
+    assert load_families(None) == (NVIDIA,)
+    chips = "vnpus:\n  configs:\n  - {commonWord: Ascend910B3, memoryAllocatable: 65536}\n"
+    text = "nvidia: {}\nhygon: {resourceCountName: acme.com/dcu, memoryFactor: 2}\n" + chips
+    nvidia, hygon = families(tmp_path, text)
+    assert (nvidia, hygon.count, hygon.memory, hygon.memory_factor) == (
+        NVIDIA,
+        "acme.com/dcu",
+        HYGON.memory,
+        2,
+    )
+    assert [row.vendor for row in families(tmp_path, text, ascend=True)] == [
+        "NVIDIA",
+        "DCU",
+        "Ascend910B3",
+    ]
+    assert families(tmp_path, "nvidia: {}\nhygon: {}\n") == (NVIDIA,)
+
+
+def test_families_do_not_share_names(tmp_path):
+    """Nobody could tell which one a pod means."""
+    with pytest.raises(ConfigError, match=r"nvidia\.com/gpu belongs to NVIDIA and to DCU"):
+        families(tmp_path, "nvidia: {}\nhygon: {resourceCountName: nvidia.com/gpu}\n")

@@ -26,7 +26,8 @@ from hami_extender.inquiry import create_inquiry
 from hami_extender.leader import Leadership
 from hami_extender.metrics import ClusterCollector, VerbMetrics
 from hami_extender.notices import Notices
-from hami_extender.placement import Question, Refusal
+from hami_extender.placement import Refusal
+from hami_extender.question import Question
 from hami_extender.selection import Policies, Refused, Selector
 from hami_extender.simulate import Simulator
 from hami_extender.snapshot import Snapshot
@@ -34,7 +35,7 @@ from hami_extender.survey import Survey
 from hami_extender.wake import Waker
 from hamikit import logs, names
 from hamikit.cluster import Api
-from hamikit.deviceconfig import ConfigError, load_family
+from hamikit.deviceconfig import ConfigError, load_families
 from hamikit.informer import Informer
 from hamikit.objects import Lease, Node, Pod
 from hamikit.service import Lifecycle, serve, status_app
@@ -58,10 +59,11 @@ def main() -> None:
     config = Config.parse(sys.argv[1:], os.environ)
     logs.configure(config.log_level)
     try:
-        snapshot = Snapshot(load_family(config.device_config_file))
+        families = load_families(config.device_config_file, ascend=config.enable_ascend)
     except ConfigError as error:
         print(f"hami-extender: {error}", file=sys.stderr)
         sys.exit(2)
+    snapshot = Snapshot(*families)
     log.info("starting", version=version("hami-extender"), config=str(config))
     lifecycle = Lifecycle()
     lifecycle.stop_on_signals()

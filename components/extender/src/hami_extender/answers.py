@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from hami_extender import remedies
 from hami_extender.inventory import Card
-from hami_extender.placement import Placement, Question, Refusal, Verdict, place
+from hami_extender.placement import Placement, Refusal, Verdict, place
+from hami_extender.question import Part, Question
 from hami_extender.usage import NodeState
 from hamikit.footprint import NOTHING, Share, share_of
 from hamikit.shape import ContainerRequest, PodShape, Role
@@ -56,16 +57,17 @@ def answer_of(
     if isinstance(verdict, Placement):
         return NodeAnswer(name, fits=True)
     facts = state.facts if state else None
+    offered = _offered(state, verdict)
     plain = NodeAnswer(
         name,
         fits=False,
         reason=verdict.reason,
         detail=(facts.fault or facts.binding_reason or facts.paused) if facts else "",
-        remedy=remedies.for_node(verdict.reason, len(facts.cards) if facts else 0),
+        remedy=remedies.for_node(verdict.reason, len(offered)),
         unresolvable=verdict.unresolvable,
     )
     number = verdict.container
-    request = question.shape.slots[number].request if number is not None else None
+    request = question.request(verdict.vendor, number)
     if state is None or number is None or request is None:
         return plain
     return replace(
@@ -87,8 +89,7 @@ def _cards(
     state: NodeState, question: Question, refusal: Refusal, request: ContainerRequest
 ) -> tuple[CardAnswer, ...]:
     reasons = dict(refusal.cards)
-    own = _earlier(state, question, refusal.container or 0)
-    cards = state.facts.cards if state.facts else ()
+    own = _earlier(state, question.part(refusal.vendor), refusal.container or 0)
     return tuple(
         _card(
             card,
@@ -96,15 +97,24 @@ def _cards(
             request,
             reasons.get(position, ""),
         )
-        for position, card in enumerate(cards)
+        for position, card in enumerate(_offered(state, refusal))
     )
 
 
-def _earlier(state: NodeState, question: Question, container: int) -> Mapping[str, Share]:
+def _offered(state: NodeState | None, refusal: Refusal) -> tuple[Card, ...]:
+    """The node's cards of the family that it is short of."""
+    facts = state.facts if state else None
+    if facts is None or not refusal.vendor:
+        return facts.cards if facts else ()
+    offer = facts.offer(refusal.vendor)
+    return offer.cards if offer else ()
+
+
+def _earlier(state: NodeState, part: Part, container: int) -> Mapping[str, Share]:
     """What the pod's own containers before this one would take of each card."""
-    slots = question.shape.slots[:container]
-    shorter = replace(question, shape=PodShape(slots, question.shape.selectors), ids=0)
-    placed = place(state, shorter)
+    slots = part.shape.slots[:container]
+    shorter = replace(part, shape=PodShape(slots, part.shape.selectors), ids=0)
+    placed = place(state, Question((shorter,)))
     taken: dict[str, Share] = {}
     if isinstance(placed, Placement):
         for slot, devices in zip(slots, placed.slots, strict=True):

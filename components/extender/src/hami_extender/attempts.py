@@ -5,7 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hami_extender.placement import Question, Refusal
+from hami_extender.placement import Refusal
+from hami_extender.question import Question
 from hami_extender.snapshot import Snapshot
 from hamikit.objects import Pod
 

@@ -7,16 +7,18 @@ from typing import Any, Protocol
 import structlog
 
 from hami_extender.flights import WRITE_S, Flight, Flights, Outcome, ReadApi, Refused, pod_path
+from hami_extender.grants import grant_annotations
 from hami_extender.placement import Placement, Refusal, Verdict, place
+from hami_extender.question import Question
 from hami_extender.selection import IN_FLIGHT, NO_LABEL
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import Holding, Kind
 from hami_extender.wire import BindArgs
 from hamikit import names
 from hamikit.cluster import ApiError, Unreachable
-from hamikit.codec import Slots, encode_grant
+from hamikit.codec import Slots
 from hamikit.objects import Pod
-from hamikit.shape import PodShape, RequestError, shape_of
+from hamikit.shape import RequestError
 
 log = structlog.get_logger()
 
@@ -88,16 +90,16 @@ class Binder:
             raise Refused(missing)
         pod = self._pod(args)
         try:
-            shape = shape_of(pod, self._snapshot.family)
+            question = self._snapshot.question(pod, self._gpu_policy)
         except RequestError as error:
             raise Refused(str(error)) from error
-        if shape.empty:
+        if question is None:
             self._write_plain(pod, args.node)
             return
         if pod.metadata.labels.get(names.LABEL_DEVICE_POD) != names.LABEL_DEVICE_POD_VALUE:
             raise Refused(NO_LABEL)
         with self._snapshot.lock:
-            slots = self._choose(pod, shape, args.node)
+            slots = self._choose(pod, question, args.node)
             if slots is None:
                 return
             flight = self._flights.start(pod, args.node)
@@ -122,7 +124,7 @@ class Binder:
             )
         return pod
 
-    def _choose(self, pod: Pod, shape: PodShape, node: str) -> Slots | None:
+    def _choose(self, pod: Pod, question: Question, node: str) -> Slots | None:
         """Devices for the pod, counted from now on; None if it has them on this node already."""
         ledger, uid = self._snapshot.ledger, pod.metadata.uid
         held = ledger.holdings.get(uid)
@@ -135,17 +137,16 @@ class Binder:
             raise Refused(f"pod {pod.key} is bound to {held.node} already")
         self._snapshot.expire_claims()
         self._snapshot.drop_claim(uid)
-        verdict = self._verdict(shape, node)
+        verdict = self._verdict(question, node)
         if isinstance(verdict, Refusal):
             self._tally.bind_refused()
             raise Refused(f"{node}: {verdict.reason}; taken since the node was chosen, retrying")
         self._snapshot.hold(Kind.FLIGHT, pod, node, verdict.slots)
         return verdict.slots
 
-    def _verdict(self, shape: PodShape, node: str) -> Verdict:
+    def _verdict(self, question: Question, node: str) -> Verdict:
         """Place beside other pods' claims if possible, else over them: a bind beats a claim."""
         ledger = self._snapshot.ledger
-        question = self._snapshot.question(shape, self._gpu_policy)
         verdict = place(ledger.nodes.get(node), question)
         claims = ledger.claims_on(node)
         if isinstance(verdict, Placement) or not claims:
@@ -164,7 +165,9 @@ class Binder:
     # The one write.
 
     def _write(self, flight: Flight, slots: Slots) -> None:
-        body = binding_body(flight.pod, flight.node, self._annotations(flight.node, slots))
+        body = binding_body(
+            flight.pod, flight.node, self._annotations(flight.pod, flight.node, slots)
+        )
         if missing := self._missing():
             # The lease may have been lost while this thread waited for its turn.
             self._flights.failed(flight)
@@ -204,16 +207,12 @@ class Binder:
         query: dict[str, str | int] = {"timeout": f"{WRITE_S}s"}
         self._api.request("POST", path, query=query, body=body, timeout=CLIENT_S)
 
-    def _annotations(self, node: str, slots: Slots) -> dict[str, str]:
-        family, grant = self._snapshot.family, encode_grant(slots)
-        seconds = str(int(self._clock()))
+    def _annotations(self, pod: Pod, node: str, slots: Slots) -> dict[str, str]:
+        seconds = int(self._clock())
         return {
-            names.POD_NODE: node,
-            names.POD_TIME: seconds,
-            family.to_allocate_annotation: grant,
-            family.allocated_annotation: grant,
+            **grant_annotations(self._snapshot.families, pod, node, slots, seconds),
             names.POD_BIND_PHASE: names.BIND_SUCCESS,
-            names.POD_BIND_TIME: seconds,
+            names.POD_BIND_TIME: str(seconds),
         }
 
 

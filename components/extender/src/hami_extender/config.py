@@ -17,6 +17,7 @@ class Config:
     """How this extender runs."""
 
     device_config_file: str | None
+    enable_ascend: bool
     scheduler_name: str
     node_policy: str
     gpu_policy: str
@@ -40,6 +41,7 @@ class Config:
         status_host, status_port = options.status_address
         return cls(
             device_config_file=options.device_config_file or None,
+            enable_ascend=options.enable_ascend,
             scheduler_name=options.scheduler_name,
             node_policy=options.node_scheduler_policy,
             gpu_policy=options.gpu_scheduler_policy,
@@ -77,6 +79,14 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         )
 
     add("device-config-file", "", "device-config.yaml; without it HAMi's defaults")
+    add(
+        "enable-ascend",
+        "false",
+        "serve the chips under `vnpus:` of that file",
+        _truth,
+        nargs="?",
+        const="true",
+    )
     add("scheduler-name", names.SCHEDULER_NAME, "our kube-scheduler profile; source of events")
     both = (BINPACK, SPREAD)
     add("node-scheduler-policy", BINPACK, "where pods go", choices=both)

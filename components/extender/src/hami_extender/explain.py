@@ -12,7 +12,7 @@ from hami_extender.usage import Holding, Kind
 from hamikit import names
 from hamikit.cluster import ApiError
 from hamikit.objects import Pod
-from hamikit.shape import RequestError, shape_of
+from hamikit.shape import RequestError
 
 NODES_TOLD = 20
 """Nodes told in full unless more are asked for."""
@@ -90,10 +90,10 @@ class Explainer:
         if pod.terminal:
             return _said(pod, "finished", f"has ended ({pod.status.phase}) and holds no device")
         try:
-            shape = shape_of(pod, self._snapshot.family)
+            question = self._survey.question(pod)
         except RequestError as error:
             return _said(pod, "invalid", f"{BAD_REQUEST}: {error}")
-        if shape.empty:
+        if question is None:
             return _said(pod, "not ours", "asks for none of our devices")
         if pod.metadata.labels.get(names.LABEL_DEVICE_POD) != names.LABEL_DEVICE_POD_VALUE:
             text = (
@@ -109,10 +109,12 @@ class Explainer:
         if scheduler != self._scheduler_name:
             return _said(pod, "not ours", f"its spec.schedulerName is {scheduler!r}, not ours")
         try:
-            shape = shape_of(pod, self._snapshot.family)
+            question = self._survey.question(pod)
         except RequestError as error:
             return _said(pod, "invalid", f"{BAD_REQUEST}: {error}")
-        fits, refusals = self._survey.split(shape)
+        if question is None:
+            return _said(pod, "not ours", "asks for none of our devices")
+        fits, refusals = self._survey.split(question)
         last = self._attempts.last(pod.metadata.uid)
         left_out = set(last[0].left_out) if last else set()
         could = tuple(_open(name, left_out) for name in sorted(fits)[:limit])
@@ -121,7 +123,7 @@ class Explainer:
             fitting=len(fits),
             refused=len(refusals),
             reasons=reasons_of(refusals),
-            nodes=could + self._survey.told(pod, shape, refusals, limit),
+            nodes=could + self._survey.told(pod, question, refusals, limit),
             last_attempt_s=round(last[1], 1) if last else None,
         )
 

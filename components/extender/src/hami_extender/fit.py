@@ -1,23 +1,26 @@
 """Which cards of a node a container can have, in HAMi v2.10's order of tests."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from hami_extender.inventory import Card
-from hami_extender.score import MUTEX, card_score, sort_key
+from hami_extender import choice
+from hami_extender.inventory import Card, PairScores
+from hami_extender.score import card_score, sort_key
+from hami_extender.wish import MODE_MISMATCH, TYPE_MISMATCH, Wish
+from hamikit.devices import SELECT_GREEDY, SELECT_PAIRS
 from hamikit.footprint import EXCLUSIVE_CORES, NOTHING, Share, share_of
-from hamikit.shape import ContainerRequest, Selectors
+from hamikit.shape import ContainerRequest
 
 MODE_MIG = "mig"
 
 NOT_HEALTHY = "CardNotHealth"
 CORDONED = "CardCordoned"
-TYPE_MISMATCH = "CardTypeMismatch"
 NUMA_NOT_FIT = "NumaNotFit"
 UUID_MISMATCH = "CardUuidMismatch"
 SLOTS_EXHAUSTED = "CardTimeSlicingExhausted"
 EXCLUSIVE_CONFLICT = "ExclusiveDeviceAllocateConflict"
+QUOTA_NOT_FIT = "ResourceQuotaNotFit"
 MEMORY_SHORT = "CardInsufficientMemory"
 CORES_SHORT = "CardInsufficientCore"
 CORES_EXHAUSTED = "CardComputeUnitsExhausted"
@@ -25,67 +28,27 @@ MIG_INFEASIBLE = "CardMigTopologyInfeasible"
 TOO_FEW = "AllocatedCardsInsufficientRequest"
 DEVICES_SHORT = "NodeInsufficientDevice"
 
+STATIC = frozenset({NOT_HEALTHY, CORDONED, TYPE_MISMATCH, MODE_MISMATCH, UUID_MISMATCH})
+"""Reasons that no other pod's end would change."""
 
-def _entries(text: str) -> tuple[str, ...] | None:
-    """A comma list; None when blank, which is no constraint. Empty entries match nothing."""
-    if not text.strip():
-        return None
-    return tuple(filter(None, (entry.strip() for entry in text.split(","))))
+Allowed = Callable[[Sequence[int]], bool]
+"""Whether the pod's namespace may have these cards on top of what the pod got so far."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A pod's wishes about cards, ready to test; None is no constraint."""
-
-    use_type: tuple[str, ...] | None
-    nouse_type: tuple[str, ...] | None
-    use_uuid: tuple[str, ...] | None
-    nouse_uuid: tuple[str, ...] | None
-    mode: str
-    numa_bind: bool
-    policy: str
-    mutex: bool
-    """Whether only cards without any task will do."""
-
-    @classmethod
-    def of(cls, selectors: Selectors, policy: str) -> "Wish":
-        """The wishes of a pod; `policy` orders the cards where the pod does not say."""
-        chosen = selectors.gpu_policy or policy
-        return cls(
-            use_type=_entries(selectors.use_type.lower()),
-            nouse_type=_entries(selectors.nouse_type.lower()),
-            use_uuid=_entries(selectors.use_uuid),
-            nouse_uuid=_entries(selectors.nouse_uuid),
-            mode=selectors.vgpu_mode,
-            numa_bind=selectors.numa_bind,
-            policy=chosen,
-            mutex=MUTEX in (word.strip() for word in chosen.split(",")),
-        )
-
-    def allows_type(self, card: Card) -> bool:
-        """Types match by substring, in any case; a mode must be named by the wish."""
-        kind = card.type.lower()
-        if self.use_type is not None and not any(entry in kind for entry in self.use_type):
-            return False
-        if self.nouse_type is not None and any(entry in kind for entry in self.nouse_type):
-            return False
-        return not self.mode or card.mode in self.mode
-
-    def allows_uuid(self, card: Card) -> bool:
-        """UUIDs match exactly."""
-        if self.use_uuid is not None and card.uuid not in self.use_uuid:
-            return False
-        return self.nouse_uuid is None or card.uuid not in self.nouse_uuid
+def anything(_positions: Sequence[int]) -> bool:
+    """No quota."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)
 class Cards:
-    """A node's cards with what is used of each, at one moment; `vendor` is the family's word."""
+    """A node's cards of one family with what is used of each, at one moment."""
 
     cards: Sequence[Card]
     used: Sequence[Share]
     cordoned: frozenset[str]
     vendor: str
+    pair_scores: PairScores = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,37 +59,95 @@ class Misfit:
     cards: tuple[tuple[int, str], ...] = ()
 
 
-def fit_container(node: Cards, wish: Wish, request: ContainerRequest) -> list[int] | Misfit:
+def fit_container(
+    node: Cards, wish: Wish, request: ContainerRequest, allowed: Allowed = anything
+) -> list[int] | Misfit:
     """Positions of the cards that the container gets, in order of choice."""
     if request.count > len(node.cards):
         return Misfit(DEVICES_SHORT)
-    chosen: list[int] = []
+    groups, rejected = _walk(node, wish, request, allowed)
+    chosen = _choose(node, wish, request.count, [g for g in groups if len(g) >= request.count])
+    if chosen is not None and allowed(chosen):
+        return chosen
+    if chosen is not None:
+        rejected.update(dict.fromkeys(groups[-1], QUOTA_NOT_FIT))
+        groups[-1] = []
+    return _misfit(groups, rejected, len(node.cards))
+
+
+def _walk(
+    node: Cards, wish: Wish, request: ContainerRequest, allowed: Allowed
+) -> tuple[list[list[int]], dict[int, str]]:
+    """The cards that would do, in order of preference, and why the others would not.
+
+    With numa-bind there is a list for each NUMA node, in the order in which they were met.
+    """
+    everyone = _collects(node, wish)
+    groups: list[list[int]] = [[]]
     rejected: dict[int, str] = {}
-    reasons: Counter[str] = Counter()
     numa = -1
     for position in reversed(_ordered(node, wish, request)):
         card = node.cards[position]
-        reason = _condition(node, wish, card)
+        reason = condition(card, wish, cordoned=card.uuid in node.cordoned)
         if reason is None and wish.numa_bind and card.numa != numa:
-            # A new NUMA group starts: what was gathered in the one before cannot be completed.
-            if chosen:
-                reasons[NUMA_NOT_FIT] += len(chosen)
-                rejected.update(dict.fromkeys(chosen, NUMA_NOT_FIT))
-            chosen, numa = [], card.numa
-        reason = reason or _capacity(card, node.used[position], wish, request)
+            # A new NUMA node starts: what was gathered in the one before stays by itself.
+            numa = card.numa
+            if groups[-1]:
+                groups.append([])
+        gathered = [] if everyone else groups[-1]
+        reason = (
+            reason
+            or (None if wish.allows_uuid(card.uuid) else UUID_MISMATCH)
+            or occupied(card, node.used[position], mutex=wish.mutex)
+            or (None if allowed([*gathered, position]) else QUOTA_NOT_FIT)
+            or capacity(card, node.used[position], request)
+        )
         if reason is not None:
-            reasons[reason] += 1
             rejected[position] = reason
             continue
-        chosen.append(position)
-        if len(chosen) == request.count:
-            return chosen
-    if chosen:
-        reasons[TOO_FEW] = len(chosen)
-    return Misfit(_text(reasons, len(node.cards)), tuple(sorted(rejected.items())))
+        groups[-1].append(position)
+        if not everyone and len(groups[-1]) == request.count:
+            break
+    return groups, rejected
 
 
-def _text(reasons: Counter[str], cards: int) -> str:
+def _collects(node: Cards, wish: Wish) -> bool:
+    """Whether all cards that would do are looked at before one is taken."""
+    if wish.select == SELECT_GREEDY:
+        return wish.topology
+    return all(card.network is not None for card in node.cards) or wish.select == SELECT_PAIRS
+
+
+def _choose(node: Cards, wish: Wish, count: int, groups: Sequence[list[int]]) -> list[int] | None:
+    """The cards to take of those that would do; None where no group of them is enough."""
+    if not groups:
+        return None
+    if not _collects(node, wish):
+        return groups[0][:count]
+    if wish.select == SELECT_PAIRS and count > 1:
+        return choice.by_module(groups[0], count, node.cards)
+    if wish.select != SELECT_GREEDY:
+        return choice.by_network(groups[0], count, node.cards) if count > 1 else groups[0][:1]
+    score = choice.pair_score(node.cards, node.pair_scores)
+    if count == 1:
+        return [choice.loneliest(groups[0], score)]
+    # Every complete NUMA node counts, the best connected one wins (HAMi defect 8.8).
+    found = [choice.best_connected(group, count, score) for group in groups]
+    return max(found, key=lambda one: one[0])[1]
+
+
+def _misfit(groups: list[list[int]], rejected: dict[int, str], cards: int) -> Misfit:
+    """The text that counts every card's reason, and those that were gathered in vain."""
+    for group in groups[:-1]:
+        rejected.update(dict.fromkeys(group, NUMA_NOT_FIT))
+    reasons = Counter(rejected.values())
+    if groups[-1]:
+        reasons[TOO_FEW] = len(groups[-1])
+    return Misfit(reason_text(reasons, cards), tuple(sorted(rejected.items())))
+
+
+def reason_text(reasons: Mapping[str, int], cards: int) -> str:
+    """`k/n Reason`, sorted as strings."""
     return ", ".join(sorted(f"{number}/{cards} {reason}" for reason, number in reasons.items()))
 
 
@@ -139,26 +160,27 @@ def _ordered(node: Cards, wish: Wish, request: ContainerRequest) -> list[int]:
         ask = NOTHING
         if card.type == node.vendor:
             ask = Share(1, request.memory_on(card.memory_mib), request.cores)
-        return key(card, used, card_score(card, used, ask))
+        return key(card, used, card_score(card, used, ask, wish.weights))
 
     return sorted(range(len(node.cards)), key=of)
 
 
-def _condition(node: Cards, wish: Wish, card: Card) -> str | None:
+def condition(card: Card, wish: Wish, *, cordoned: bool) -> str | None:
+    """What keeps a card out whatever is used of it, its UUID aside."""
     if not card.health:
         return NOT_HEALTHY
-    if card.uuid in node.cordoned:
-        return CORDONED
-    return None if wish.allows_type(card) else TYPE_MISMATCH
+    return CORDONED if cordoned else wish.mismatch(card)
 
 
-def _capacity(card: Card, used: Share, wish: Wish, request: ContainerRequest) -> str | None:
-    if not wish.allows_uuid(card):
-        return UUID_MISMATCH
+def occupied(card: Card, used: Share, *, mutex: bool) -> str | None:
+    """Whether a card has no place for one more task."""
     if card.slots <= used.slots:
         return SLOTS_EXHAUSTED
-    if wish.mutex and used.slots:
-        return EXCLUSIVE_CONFLICT
+    return EXCLUSIVE_CONFLICT if mutex and used.slots else None
+
+
+def capacity(card: Card, used: Share, request: ContainerRequest) -> str | None:
+    """What a card has too little of."""
     if card.memory_mib - used.memory_mib < request.memory_on(card.memory_mib):
         return MEMORY_SHORT
     return _compute(card, used, request.cores) or (

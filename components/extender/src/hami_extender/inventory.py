@@ -1,17 +1,38 @@
-"""What a node has: its cards and the conditions under which it takes pods."""
+"""What a node has: its cards, by family, and the conditions under which it takes pods."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from hamikit import names
-from hamikit.codec import CodecError, RegisteredDevice, decode_register, default_mode, split_list
-from hamikit.devices import DeviceFamily
+from hamikit.ascend import NODE_SOFT
+from hamikit.codec import (
+    CodecError,
+    RegisteredDevice,
+    decode_pair_scores,
+    decode_register,
+    decode_register_csv,
+    default_mode,
+    split_list,
+)
+from hamikit.devices import REGISTER_CSV, REGISTER_JSON, DeviceFamily
 from hamikit.objects import Node
 from hamikit.quantity import QuantityError, parse_integer
+
+PairScores = Mapping[str, Mapping[str, int]]
+"""Card -> other card -> how well they are connected."""
+
+_DECODERS: dict[str, Callable[[str], list[RegisteredDevice]]] = {
+    REGISTER_JSON: decode_register,
+    REGISTER_CSV: decode_register_csv,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One card as its node announces it; `slots` is how many tasks may share it."""
+    """One card as its node announces it; `slots` is how many tasks may share it.
+
+    `network` is the group of cards that it is wired to, where the node tells.
+    """
 
     uuid: str
     index: int
@@ -22,59 +43,131 @@ class Card:
     numa: int
     mode: str
     health: bool
+    vendor: str = names.VENDOR_NVIDIA
+    network: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class NodeFacts:
-    """What a node says about itself; equal facts allow equal pods.
+class Offer:
+    """What a node offers of one family.
 
     `allocatable` counts the device ids that kubelet can hand out. `fault` says why the register
     annotation could not be read, `binding_reason` why the node offers no late binding.
     """
 
-    name: str
+    vendor: str
     cards: tuple[Card, ...] = ()
-    cordoned: frozenset[str] = frozenset()
     binding: str = ""
     binding_reason: str = ""
-    paused: str = ""
     allocatable: int = 0
     fault: str = ""
+    pair_scores: PairScores = field(default_factory=dict)
 
 
-def facts_of(node: Node, family: DeviceFamily) -> NodeFacts:
-    """Read a node; one without readable cards keeps its fault and offers nothing."""
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a node says about itself; equal facts allow equal pods."""
+
+    name: str
+    offers: tuple[Offer, ...] = ()
+    cordoned: frozenset[str] = frozenset()
+    paused: str = ""
+
+    def offer(self, vendor: str) -> Offer | None:
+        """What the node offers of this family."""
+        return next((offer for offer in self.offers if offer.vendor == vendor), None)
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """The cards of all families."""
+        if len(self.offers) == 1:
+            return self.offers[0].cards
+        return tuple(card for offer in self.offers for card in offer.cards)
+
+    @property
+    def fault(self) -> str:
+        """Why cards of the node cannot be read; empty when they can."""
+        return "; ".join(offer.fault for offer in self.offers if offer.fault)
+
+    @property
+    def binding_reason(self) -> str:
+        """Why the node offers no late binding, where it says so."""
+        return next((offer.binding_reason for offer in self.offers if offer.binding_reason), "")
+
+
+def facts_of(node: Node, families: Sequence[DeviceFamily]) -> NodeFacts:
+    """Read a node; a family without readable cards keeps its fault and offers nothing."""
     annotations = node.metadata.annotations
-    text = annotations.get(family.register_annotation)
-    cards: tuple[Card, ...] = ()
-    fault = ""
-    if text is not None:
-        try:
-            cards = _cards(decode_register(text))
-        except CodecError as error:
-            fault = str(error)
     return NodeFacts(
         name=node.metadata.name,
-        cards=cards,
+        offers=tuple(
+            _offer(node, family) for family in families if family.register_annotation in annotations
+        ),
         cordoned=frozenset(split_list(annotations.get(names.NODE_CORDON, ""))),
-        binding=annotations.get(names.NODE_BINDING, ""),
-        binding_reason=annotations.get(names.NODE_BINDING_REASON, ""),
         paused=annotations.get(names.NODE_PAUSED, ""),
-        allocatable=_allocatable(node, family.count),
-        fault=fault,
     )
 
 
-def _cards(devices: list[RegisteredDevice]) -> tuple[Card, ...]:
+def _offer(node: Node, family: DeviceFamily) -> Offer:
+    annotations = node.metadata.annotations
+    binding = names.BINDING_LOCK
+    if family.announces_binding:
+        binding = annotations.get(names.NODE_BINDING, "")
+    offer = Offer(
+        vendor=family.vendor,
+        binding=binding,
+        binding_reason=annotations.get(names.NODE_BINDING_REASON, ""),
+        allocatable=_allocatable(node, family.count),
+    )
+    try:
+        devices = _DECODERS[family.register](annotations[family.register_annotation])
+        scores = decode_pair_scores(annotations.get(names.NODE_PAIR_SCORES, "[]"))
+    except CodecError as error:
+        return replace(offer, fault=str(error))
+    return replace(offer, cards=_cards(devices, family, node), pair_scores=scores)
+
+
+def _cards(devices: list[RegisteredDevice], family: DeviceFamily, node: Node) -> tuple[Card, ...]:
+    soft = _soft(node, family)
     # The plugin's order is not stable; placement would drift with it.
     ordered = sorted(devices, key=lambda device: device.index)
-    cards = {
-        d.id: Card(
-            d.id, d.index, d.count, d.devmem, d.devcore, d.type, d.numa, default_mode(d), d.health
-        )
-        for d in ordered
-    }
-    return tuple(cards.values())
+    return tuple({device.id: _card(device, family, soft=soft) for device in ordered}.values())
+
+
+def _card(device: RegisteredDevice, family: DeviceFamily, *, soft: bool) -> Card:
+    mode = default_mode(device)
+    if family.soft_mode:
+        mode = family.soft_mode if soft else ""
+    return Card(
+        uuid=device.id,
+        index=device.index,
+        slots=device.count,
+        memory_mib=device.devmem,
+        # A chip that is shared without templates is shared in percent.
+        cores=100 if soft else device.devcore,
+        type=device.type,
+        numa=device.numa,
+        mode=mode,
+        health=device.health,
+        vendor=family.vendor,
+        network=_network(device),
+    )
+
+
+def _soft(node: Node, family: DeviceFamily) -> bool:
+    """Whether the node shares the family's cards without templates."""
+    if not family.soft_mode:
+        return False
+    said = node.metadata.annotations.get(NODE_SOFT)
+    return family.soft_nodes if said is None else said == "true"
+
+
+def _network(device: RegisteredDevice) -> int | None:
+    value = (device.custominfo or {}).get("NetworkID")
+    # Writers differ in whether it is 1 or 1.0; a text or a truth value is no group.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value)
 
 
 def _allocatable(node: Node, resource: str) -> int:

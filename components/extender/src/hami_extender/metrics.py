@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
 from hami_extender.inventory import Card
-from hami_extender.placement import Question, Refusal
+from hami_extender.placement import Refusal
+from hami_extender.question import Question
 from hami_extender.snapshot import Snapshot
 from hami_extender.texts import words_of
 from hami_extender.usage import Holding, Kind

@@ -7,7 +7,8 @@ from typing import Any
 
 from hami_extender import fit
 from hami_extender.answers import CardAnswer, NodeAnswer, answer_of
-from hami_extender.placement import Question, Refusal
+from hami_extender.placement import Refusal
+from hami_extender.question import Question
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import NodeState
 from hamikit.footprint import NOTHING
@@ -18,9 +19,7 @@ TOP_NODES = 3
 MESSAGE_LIMIT = 1024
 """The API server refuses longer notes."""
 PODS_KEPT = 4096
-WITHOUT_FIGURES = frozenset(
-    {fit.NOT_HEALTHY, fit.CORDONED, fit.TYPE_MISMATCH, fit.UUID_MISMATCH, fit.MIG_INFEASIBLE}
-)
+WITHOUT_FIGURES = fit.STATIC | {fit.MIG_INFEASIBLE}
 """Reasons that have nothing to do with how much is free."""
 
 

@@ -1,15 +1,19 @@
 """Where a whole pod could go on one node: container after container, as kubelet will run them."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from hami_extender.fit import Cards, Misfit, Wish, charge, fit_container
-from hami_extender.inventory import NodeFacts
+from hami_extender.choice import network_share
+from hami_extender.fit import Allowed, Cards, Misfit, anything, charge, fit_container
+from hami_extender.inventory import NodeFacts, Offer
+from hami_extender.question import PLENTY, Headroom, Part, Question
 from hami_extender.score import node_score
-from hami_extender.usage import NodeState, device_ids
+from hami_extender.usage import NodeState, footprint
 from hamikit import names
 from hamikit.codec import GrantedDevice, Slots
+from hamikit.devices import SCORE_NETWORK
 from hamikit.footprint import NOTHING
-from hamikit.shape import ContainerRequest, PodShape, Role
+from hamikit.shape import ContainerRequest, Role
 
 UNREGISTERED = "node unregistered"
 REGISTER_UNREADABLE = "NodeRegisterUnreadable"
@@ -18,6 +22,9 @@ PAUSED = "NodePaused"
 PLUGIN_NOT_READY = "NodePluginNotReady"
 GRANT_UNREADABLE = "NodeGrantUnreadable"
 SLOTS_EXHAUSTED = "NodeSlotsExhausted"
+
+BINDINGS = frozenset({names.BINDING_LATE})
+"""The protocols by which we can bind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,37 +40,17 @@ class Refusal:
     """Why a pod cannot go to a node.
 
     `unresolvable`: removing pods would not help. `container` is the position of the container that
-    did not fit, `cards` the reason of each card by position.
+    did not fit, `cards` the reason of each card by its position in the offer of family `vendor`.
     """
 
     reason: str
     unresolvable: bool = False
     container: int | None = None
     cards: tuple[tuple[int, str], ...] = ()
+    vendor: str = ""
 
 
 Verdict = Placement | Refusal
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked of every node for one pod; equal questions have equal answers.
-
-    `ids` is how many device ids kubelet will take for the pod.
-    """
-
-    shape: PodShape
-    wish: Wish
-    vendor: str
-    ids: int
-
-    @classmethod
-    def of(cls, shape: PodShape, gpu_policy: str, vendor: str) -> "Question":
-        """The question of a pod of this shape; `gpu_policy` counts where the pod has none."""
-        slots = shape.slots
-        counts = [slot.request.count if slot.request else 0 for slot in slots]
-        ids = device_ids([slot.role for slot in slots], counts)
-        return cls(shape, Wish.of(shape.selectors, gpu_policy), vendor, ids)
 
 
 def place(state: NodeState | None, question: Question) -> Verdict:
@@ -71,59 +58,116 @@ def place(state: NodeState | None, question: Question) -> Verdict:
     facts = state.facts if state else None
     if state is None or facts is None:
         return Refusal(UNREGISTERED, unresolvable=True)
-    closed = _closed(state, facts)
-    if closed is not None:
-        return Refusal(closed, unresolvable=True)
-    chosen = _place_containers(state, facts, question)
-    if isinstance(chosen, Refusal):
-        return chosen
-    # Last, because what a card lacks says more than that kubelet has no slot left.
-    if state.ids + question.ids > facts.allocatable:
-        return Refusal(SLOTS_EXHAUSTED)
-    return Placement(chosen, node_score(facts.cards, state.used))
+    slots: list[Slots] = []
+    score = node_score(facts.cards, state.used)
+    for part in question.parts:
+        offer = facts.offer(part.vendor)
+        if offer is None:
+            return Refusal(UNREGISTERED, unresolvable=True)
+        closed = why_closed(state, facts, offer)
+        if closed is not None:
+            return Refusal(closed, unresolvable=True)
+        found = _place_containers(state, facts, offer, part)
+        if isinstance(found, Refusal):
+            return found
+        # Last, because what a card lacks says more than that kubelet has no slot left.
+        if short_of_ids(state, offer, part):
+            return Refusal(SLOTS_EXHAUSTED)
+        slots.append(found)
+        score += _family_score(offer, part, found)
+    return Placement(merged(slots), score)
 
 
-def _closed(state: NodeState, facts: NodeFacts) -> str | None:
-    """Why the node takes no pod at all."""
-    if facts.fault:
+def merged(parts: Sequence[Slots]) -> Slots:
+    """The slots of several families as one: what each container gets of all of them."""
+    if len(parts) == 1:
+        return parts[0]
+    return tuple(
+        tuple(device for slot in slots for device in slot) for slots in zip(*parts, strict=True)
+    )
+
+
+def short_of_ids(state: NodeState, offer: Offer, part: Part) -> bool:
+    """Whether kubelet has too few device ids left for the pod."""
+    return state.ids.get(part.vendor, 0) + part.ids > offer.allocatable
+
+
+def why_closed(state: NodeState, facts: NodeFacts, offer: Offer) -> str | None:
+    """Why the node takes no pod of this family at all."""
+    if offer.fault:
         return REGISTER_UNREADABLE
-    if not facts.cards:
+    if not offer.cards:
         return UNREGISTERED
-    if facts.binding != names.BINDING_LATE:
+    if offer.binding not in BINDINGS:
         return BINDING_UNSUPPORTED
     if facts.paused:
         return PAUSED
     # Without a plugin kubelet would fail the pod for good (HAMi defect 8.3b).
-    if facts.allocatable <= 0:
+    if offer.allocatable <= 0:
         return PLUGIN_NOT_READY
     return GRANT_UNREADABLE if state.unreadable else None
 
 
-def _place_containers(state: NodeState, facts: NodeFacts, question: Question) -> Slots | Refusal:
-    used = [state.used.get(card.uuid, NOTHING) for card in facts.cards]
-    running = Cards(facts.cards, used, facts.cordoned, question.vendor)
+def _place_containers(
+    state: NodeState, facts: NodeFacts, offer: Offer, part: Part
+) -> Slots | Refusal:
+    used = [state.used.get(card.uuid, NOTHING) for card in offer.cards]
+    running = Cards(offer.cards, used, facts.cordoned, part.vendor, offer.pair_scores)
     slots: list[tuple[GrantedDevice, ...]] = []
-    for number, slot in enumerate(question.shape.slots):
+    for number, slot in enumerate(part.shape.slots):
         if slot.request is None:
             slots.append(())
             continue
-        found = fit_container(running, question.wish, slot.request)
+        allowed = _allowed(part, slots, offer, slot.request)
+        found = fit_container(running, part.wish, slot.request, allowed)
         if isinstance(found, Misfit):
             # More cards than the node has: no pod's end will change that.
             unresolvable = not found.cards
-            return Refusal(found.reason, unresolvable, number, found.cards)
+            return Refusal(found.reason, unresolvable, number, found.cards, part.vendor)
         # An init container is gone before the next container starts; the others stay.
         if slot.role is not Role.INIT:
             running = replace(running, used=charge(running, slot.request, found))
-        slots.append(_devices(facts, question.vendor, slot.request, found))
+        slots.append(_devices(offer, slot.request, found))
     return tuple(slots)
 
 
+def _allowed(
+    part: Part, slots: Iterable[tuple[GrantedDevice, ...]], offer: Offer, request: ContainerRequest
+) -> Allowed:
+    """The namespace's quota, for a container that comes after these slots."""
+    if part.headroom == PLENTY:
+        return anything
+    placed = tuple(slots)
+    roles = [slot.role for slot in part.shape.slots[: len(placed) + 1]]
+
+    def allowed(positions: Sequence[int]) -> bool:
+        return within(part.headroom, roles, (*placed, _devices(offer, request, positions)))
+
+    return allowed
+
+
+def within(headroom: Headroom, roles: Sequence[Role], slots: Slots) -> bool:
+    """Whether what these containers take together is left of a quota."""
+    taken = footprint(roles, slots).values()
+    memory, cores = headroom.memory_mib, headroom.cores
+    if memory is not None and sum(share.memory_mib for share in taken) > memory:
+        return False
+    return cores is None or sum(share.cores for share in taken) <= cores
+
+
 def _devices(
-    facts: NodeFacts, vendor: str, request: ContainerRequest, positions: list[int]
+    offer: Offer, request: ContainerRequest, positions: Sequence[int]
 ) -> tuple[GrantedDevice, ...]:
-    cards = [facts.cards[position] for position in positions]
+    cards = [offer.cards[position] for position in positions]
     return tuple(
-        GrantedDevice(card.uuid, vendor, request.memory_on(card.memory_mib), request.cores)
+        GrantedDevice(card.uuid, offer.vendor, request.memory_on(card.memory_mib), request.cores)
         for card in cards
     )
+
+
+def _family_score(offer: Offer, part: Part, slots: Slots) -> float:
+    """What the family itself adds to a node's score."""
+    if part.family.score != SCORE_NETWORK:
+        return 0.0
+    by_uuid = {card.uuid: card for card in offer.cards}
+    return sum(network_share([by_uuid[d.uuid] for d in slot]) for slot in slots)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hami_extender import fit, placement
+from hami_extender import fit, placement, wish
 from hamikit import names
 
 
@@ -48,10 +48,12 @@ _CARD: dict[str, Callable[[Room], str]] = {
     fit.EXCLUSIVE_CONFLICT: _exclusive,
     fit.CORES_EXHAUSTED: _says("wait until compute is given back; all of it is promised"),
     fit.SLOTS_EXHAUSTED: _says("wait until one of its tasks ends, or raise deviceSplitCount"),
-    fit.TYPE_MISMATCH: _says(
+    wish.TYPE_MISMATCH: _says(
         f"change the pod's annotation {names.POD_USE_TYPE}, {names.POD_NOUSE_TYPE} "
         f"or {names.POD_VGPU_MODE}"
     ),
+    wish.MODE_MISMATCH: _says("leave out the annotation that asks for this way of sharing"),
+    fit.QUOTA_NOT_FIT: _says("ask for less, or wait until the namespace's quota leaves more"),
     fit.UUID_MISMATCH: _says(
         f"change the pod's annotation {names.POD_USE_UUID} or {names.POD_NOUSE_UUID}"
     ),

@@ -11,11 +11,13 @@ from typing import Protocol
 
 from hami_extender.inventory import Card
 from hamikit.footprint import NOTHING, Share
+from hamikit.weights import EQUAL, Weights
 
 BINPACK = "binpack"
 SPREAD = "spread"
 MUTEX = "mutex"
 NUMA = "numa"
+TOPOLOGY = "topology-aware"
 BEST_PRIORITY = 10
 """kube-scheduler's MaxExtenderPriority."""
 
@@ -28,27 +30,28 @@ def _f32(value: float) -> float:
 
 
 @lru_cache(maxsize=65536)
-def _figure(parts: tuple[tuple[int, int], ...]) -> float:
-    """10 x the sum of used/total; 0 where a total is 0.
+def _figure(parts: tuple[tuple[int, int], ...], weights: Weights = EQUAL) -> float:
+    """10 x the weighted sum of used/total (slots, cores, memory); 0 where a total is 0.
 
     Cached: cards of one model with equal use are most of a cluster.
     """
     total = 0.0
-    for used, of in parts:
+    for (used, of), weight in zip(parts, (weights.slot, weights.core, weights.memory), strict=True):
         if of == 0:
             return 0.0
-        total = _f32(total + _f32(used / of))
+        total = _f32(total + _f32(weight * _f32(used / of)))
     return _f32(10 * total)
 
 
-def card_score(card: Card, used: Share, ask: Share = NOTHING) -> float:
+def card_score(card: Card, used: Share, ask: Share = NOTHING, weights: Weights = EQUAL) -> float:
     """How full a card is, with what is asked of it where HAMi counts that."""
     return _figure(
         (
             (ask.slots + used.slots, card.slots),
             (ask.cores + used.cores, card.cores),
             (ask.memory_mib + used.memory_mib, card.memory_mib),
-        )
+        ),
+        weights,
     )
 
 

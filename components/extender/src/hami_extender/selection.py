@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hami_extender import score
-from hami_extender.placement import Question, Refusal
+from hami_extender.placement import Refusal
+from hami_extender.question import Question
 from hami_extender.snapshot import Snapshot
 from hami_extender.texts import few
 from hami_extender.usage import Kind
 from hami_extender.wire import FilterArgs, FilterResult
 from hamikit import names
 from hamikit.objects import Pod
-from hamikit.shape import PodShape, RequestError, shape_of
+from hamikit.shape import RequestError
 
 OTHERS_HAVE_ROOM = "other nodes have room, retrying"
 IN_FLIGHT = "an earlier bind of this pod is not settled yet, retrying"
@@ -67,10 +68,10 @@ class Selector:
         """The nodes that could hold the pod: the best few, or every node's reason."""
         names_ = args.node_names
         try:
-            shape = shape_of(args.pod, self._snapshot.family)
+            question = self._snapshot.question(args.pod, self._policies.gpu)
         except RequestError as error:
             return _refuse_all(names_, f"{BAD_REQUEST}: {error}")
-        if shape.empty:
+        if question is None:
             return FilterResult(node_names=names_, nodes=args.nodes)
         if names_ is None:
             return FilterResult(error=UNCACHED)
@@ -79,16 +80,15 @@ class Selector:
         if not _labelled(args.pod):
             return _refuse_all(names_, NO_LABEL)
         with self._snapshot.lock:
-            return self._filter(args.pod, shape, names_)
+            return self._filter(args.pod, question, names_)
 
-    def _filter(self, pod: Pod, shape: PodShape, asked: list[str]) -> FilterResult:
+    def _filter(self, pod: Pod, question: Question, asked: list[str]) -> FilterResult:
         snapshot = self._snapshot
         if not self._may_choose(pod):
             return FilterResult(error=IN_FLIGHT)
-        question = snapshot.question(shape, self._policies.gpu)
         fits, refusals = snapshot.verdicts.table(question).split(asked)
         if fits:
-            policy = self._node_policy(shape)
+            policy = self._node_policy(question)
             limit = 1 if _has_volumes(pod) else self._policies.shortlist
             best = score.best_nodes(fits, policy, limit)
             if len(best) == 1:
@@ -114,21 +114,20 @@ class Selector:
         """0..10 for each node, the best alone at 10; the best is claimed for the pod."""
         names_ = args.node_names or []
         try:
-            shape = shape_of(args.pod, self._snapshot.family)
+            question = self._snapshot.question(args.pod, self._policies.gpu)
         except RequestError:
             return dict.fromkeys(names_, 0)
-        if shape.empty or self._missing():
+        if question is None or self._missing():
             return dict.fromkeys(names_, 0)
         with self._snapshot.lock:
-            return self._prioritize(args.pod, shape, names_)
+            return self._prioritize(args.pod, question, names_)
 
-    def _prioritize(self, pod: Pod, shape: PodShape, asked: list[str]) -> dict[str, int]:
+    def _prioritize(self, pod: Pod, question: Question, asked: list[str]) -> dict[str, int]:
         snapshot = self._snapshot
         if not self._may_choose(pod):
             return dict.fromkeys(asked, 0)
-        question = snapshot.question(shape, self._policies.gpu)
         fits, refusals = snapshot.verdicts.table(question).split(asked)
-        policy = self._node_policy(shape)
+        policy = self._node_policy(question)
         ranked = score.best_nodes(fits, policy, len(fits))
         if ranked:
             snapshot.claim(pod, ranked[0], fits[ranked[0]].slots, _claim_seconds(pod))
@@ -142,8 +141,8 @@ class Selector:
         held = self._snapshot.ledger.holdings.get(uid)
         return held is None or held.kind is Kind.CLAIM
 
-    def _node_policy(self, shape: PodShape) -> str:
-        return shape.selectors.node_policy or self._policies.node
+    def _node_policy(self, question: Question) -> str:
+        return question.node_policy or self._policies.node
 
 
 def _refuse_all(asked: Sequence[str] | None, reason: str) -> FilterResult:

@@ -14,7 +14,7 @@ from hami_extender.selection import BAD_REQUEST
 from hami_extender.snapshot import Snapshot
 from hami_extender.survey import PodAnswer, Survey, devices_of, reasons_of
 from hamikit.objects import Pod
-from hamikit.shape import RequestError, shape_of
+from hamikit.shape import RequestError
 
 YAML_LIMIT = 256 * 1024
 """Bytes; YAML is read a hundred times slower than JSON."""
@@ -93,14 +93,14 @@ class Simulator:
     def simulate(self, pod: Pod, limit: int = NODES_TOLD) -> PodAnswer:
         """The placement, or the reasons of `limit` nodes in full."""
         try:
-            shape = shape_of(pod, self._snapshot.family)
+            question = self._survey.question(pod)
         except RequestError as error:
             return PodAnswer(pod.key, "invalid", f"{BAD_REQUEST}: {error}")
-        if shape.empty:
+        if question is None:
             return PodAnswer(pod.key, "not ours", self._without_device(pod))
         with self._snapshot.lock:
-            fits, refusals = self._survey.split(shape)
-            best = score.best_nodes(fits, self._survey.policy(shape), max(limit, 1))
+            fits, refusals = self._survey.split(question)
+            best = score.best_nodes(fits, self._survey.policy(question), max(limit, 1))
             answer = PodAnswer(
                 pod.key,
                 "fits" if fits else "does not fit",
@@ -111,7 +111,7 @@ class Simulator:
                 reasons=reasons_of(refusals),
             )
             if not best:
-                return replace(answer, nodes=self._survey.told(pod, shape, refusals, limit))
+                return replace(answer, nodes=self._survey.told(pod, question, refusals, limit))
         return replace(
             answer,
             node=best[0],
@@ -120,17 +120,19 @@ class Simulator:
         )
 
     def _without_device(self, pod: Pod) -> str:
-        family = self._snapshot.family
+        families = self._snapshot.families
+        ours = {name for family in families for name in family.resources}
         parts = [
             part
             for container in pod.all_containers
             if container.resources is not None
             for part in (container.resources.limits, container.resources.requests)
         ]
-        named = sorted({name for part in parts for name in part or {} if name in family.resources})
+        named = sorted({name for part in parts for name in part or {} if name in ours})
         if not named:
             return "asks for none of our devices"
+        counts = " or ".join(f.count for f in families if set(named) & set(f.resources))
         return (
-            f"names {', '.join(named)} but no {family.count}, which admission fills in; "
+            f"names {', '.join(named)} but no {counts}, which admission fills in; "
             "send what `kubectl create --dry-run=server -o json` answers"
         )

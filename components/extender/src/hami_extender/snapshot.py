@@ -2,21 +2,22 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from heapq import heappop, heappush
 
 import structlog
 
 from hami_extender.inventory import facts_of
-from hami_extender.placement import Question
-from hami_extender.usage import Holding, Kind, Ledger, holding_of
+from hami_extender.placement import merged
+from hami_extender.question import Question, question_of
+from hami_extender.usage import Holding, Kind, Ledger, aligned, holding_of
 from hami_extender.verdicts import Verdicts
 from hamikit.codec import CodecError, Slots, decode_grant
 from hamikit.devices import DeviceFamily
 from hamikit.informer import Change
 from hamikit.objects import Node, Pod
-from hamikit.shape import PodShape, roles_of
+from hamikit.shape import roles_of
 
 log = structlog.get_logger()
 
@@ -24,8 +25,8 @@ log = structlog.get_logger()
 class Snapshot:
     """The current view. Callers of anything but `on_node` and `on_pod` hold `lock`."""
 
-    def __init__(self, family: DeviceFamily, *, now: Callable[[], float] = time.monotonic) -> None:
-        self.family = family
+    def __init__(self, *families: DeviceFamily, now: Callable[[], float] = time.monotonic) -> None:
+        self.families = families
         self.lock = threading.RLock()
         self.ledger = Ledger()
         self.verdicts = Verdicts(self.ledger)
@@ -38,7 +39,7 @@ class Snapshot:
     def on_node(self, change: Change[Node]) -> None:
         """Take over a node's facts."""
         name = change.present.metadata.name
-        facts = facts_of(change.after, self.family) if change.after is not None else None
+        facts = facts_of(change.after, self.families) if change.after is not None else None
         with self.lock:
             # Most updates of a node are heartbeats.
             if self.ledger.set_facts(name, facts):
@@ -65,7 +66,7 @@ class Snapshot:
 
     def _granted(self, uid: str, pod: Pod) -> None:
         held = self.ledger.holdings.get(uid)
-        shown = grant_of(pod, self.family)
+        shown = grant_of(pod, self.families)
         if held is not None and held.kind is Kind.GRANT:
             # The first grant counts, as in the plugin: nobody may rewrite it afterwards.
             if shown is None or shown.slots != held.slots:
@@ -91,9 +92,15 @@ class Snapshot:
 
     # What we do ourselves.
 
-    def question(self, shape: PodShape, gpu_policy: str) -> Question:
-        """The question that a pod of this shape asks every node."""
-        return Question.of(shape, gpu_policy, self.family.vendor)
+    def question(self, pod: Pod, gpu_policy: str) -> Question | None:
+        """What a pod asks every node; None if it asks for no device of ours.
+
+        `gpu_policy` orders the cards where the pod does not say.
+
+        Raises:
+            RequestError: the pod asks for what cannot be.
+        """
+        return question_of(pod, self.families, gpu_policy)
 
     def hold(self, kind: Kind, pod: Pod, node: str, slots: Slots) -> None:
         """Count devices for a pod on a node, instead of what it held."""
@@ -102,7 +109,7 @@ class Snapshot:
 
     def recount(self, pod: Pod) -> bool:
         """Count what a bound pod really has until the watch shows it; whether it has a grant."""
-        shown = grant_of(pod, self.family)
+        shown = grant_of(pod, self.families)
         if shown is None:
             self.ledger.release(pod.metadata.uid)
             return False
@@ -132,15 +139,20 @@ class Snapshot:
             self.drop_claim(heappop(self._claims)[1])
 
 
-def grant_of(pod: Pod, family: DeviceFamily) -> Holding | None:
-    """What a bound pod's annotation says it holds; None if it has no grant."""
-    text = pod.metadata.annotations.get(family.allocated_annotation)
-    if text is None:
+def grant_of(pod: Pod, families: Sequence[DeviceFamily]) -> Holding | None:
+    """What a bound pod's annotations say it holds; None if it has no grant."""
+    annotations, node = pod.metadata.annotations, pod.spec.node_name
+    texts = [
+        annotations[f.allocated_annotation]
+        for f in families
+        if f.allocated_annotation in annotations
+    ]
+    if not texts:
         return None
     roles = roles_of(pod)
     try:
-        slots = decode_grant(text)
+        parts = [aligned(decode_grant(text), len(roles)) for text in texts]
     except CodecError:
         # Counting it as nothing would promise its cards again (HAMi defect 8.4).
-        return Holding(Kind.GRANT, pod.spec.node_name, pod.key, (), {}, 0, readable=False)
-    return holding_of(Kind.GRANT, pod.spec.node_name, pod.key, roles, slots)
+        return Holding(Kind.GRANT, node, pod.key, (), {}, {}, readable=False)
+    return holding_of(Kind.GRANT, node, pod.key, roles, merged(parts))

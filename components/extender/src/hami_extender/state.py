@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hami_extender.flights import Flights
-from hami_extender.inventory import Card, NodeFacts
+from hami_extender.inventory import Card, NodeFacts, Offer
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import Holding
 from hamikit.footprint import NOTHING, Share
@@ -17,7 +17,7 @@ class NodeStanding:
     name: str
     facts: NodeFacts | None
     used: dict[str, Share]
-    ids: int
+    ids: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def take(snapshot: Snapshot, flights: Flights, missing: Callable[[], str]) -> St
         return State(
             missing=gap,
             nodes=tuple(
-                NodeStanding(state.name, state.facts, dict(state.used), state.ids)
+                NodeStanding(state.name, state.facts, dict(state.used), dict(state.ids))
                 for state in snapshot.ledger.nodes.values()
             ),
             holdings=dict(snapshot.ledger.holdings),
@@ -67,20 +67,28 @@ def _node(node: NodeStanding) -> dict[str, object]:
     return {
         "node": node.name,
         "known": node.facts is not None,
-        "binding": facts.binding,
-        "binding_reason": facts.binding_reason,
         "paused": facts.paused,
-        "fault": facts.fault,
-        "allocatable": facts.allocatable,
-        "ids_held": node.ids,
+        "families": [_offer(offer, node.ids.get(offer.vendor, 0)) for offer in facts.offers],
         "cards": [_card(card, node.used.get(card.uuid, NOTHING), facts) for card in facts.cards],
         "missing_cards": sorted(node.used.keys() - {card.uuid for card in facts.cards}),
+    }
+
+
+def _offer(offer: Offer, ids_held: int) -> dict[str, object]:
+    return {
+        "family": offer.vendor,
+        "binding": offer.binding,
+        "binding_reason": offer.binding_reason,
+        "fault": offer.fault,
+        "allocatable": offer.allocatable,
+        "ids_held": ids_held,
     }
 
 
 def _card(card: Card, used: Share, facts: NodeFacts) -> dict[str, object]:
     return {
         "uuid": card.uuid,
+        "family": card.vendor,
         "index": card.index,
         "type": card.type,
         "mode": card.mode,

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 
 from hami_extender.answers import CardAnswer, NodeAnswer, answer_of
 from hami_extender.notices import nearest
-from hami_extender.placement import Placement, Question, Refusal
+from hami_extender.placement import Placement, Refusal
+from hami_extender.question import Question
 from hami_extender.selection import Policies
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import NodeState
 from hamikit.codec import Slots
 from hamikit.objects import Pod
-from hamikit.shape import PodShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +66,31 @@ class Survey:
     def __init__(self, snapshot: Snapshot, policies: Policies) -> None:
         self._snapshot, self._policies = snapshot, policies
 
-    def policy(self, shape: PodShape) -> str:
-        """Which nodes the pod prefers."""
-        return shape.selectors.node_policy or self._policies.node
+    def question(self, pod: Pod) -> Question | None:
+        """What the pod asks every node; None if it asks for no device of ours.
 
-    def split(self, shape: PodShape) -> tuple[dict[str, Placement], dict[str, Refusal]]:
+        Raises:
+            RequestError: the pod asks for what cannot be.
+        """
+        return self._snapshot.question(pod, self._policies.gpu)
+
+    def policy(self, question: Question) -> str:
+        """Which nodes the pod prefers."""
+        return question.node_policy or self._policies.node
+
+    def split(self, question: Question) -> tuple[dict[str, Placement], dict[str, Refusal]]:
         """The nodes that fit and those that do not."""
         snapshot = self._snapshot
         known = [name for name, state in snapshot.ledger.nodes.items() if state.facts is not None]
-        return snapshot.verdicts.table(self._question(shape)).split(known)
+        return snapshot.verdicts.table(question).split(known)
 
     def told(
-        self, pod: Pod, shape: PodShape, refusals: dict[str, Refusal], limit: int
+        self, pod: Pod, question: Question, refusals: dict[str, Refusal], limit: int
     ) -> tuple[NodeAnswer, ...]:
         """The nearest nodes in full, with the pods that hold their cards."""
         if not limit:
             return ()
-        nodes, question = self._snapshot.ledger.nodes, self._question(shape)
+        nodes = self._snapshot.ledger.nodes
         containers = [container.name for container in pod.all_containers]
         return tuple(
             self._with_holders(
@@ -90,9 +98,6 @@ class Survey:
             )
             for name in nearest(nodes, refusals)[:limit]
         )
-
-    def _question(self, shape: PodShape) -> Question:
-        return self._snapshot.question(shape, self._policies.gpu)
 
     def _with_holders(self, state: NodeState, answer: NodeAnswer) -> NodeAnswer:
         held: dict[str, list[str]] = {}

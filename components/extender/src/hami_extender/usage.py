@@ -1,6 +1,7 @@
 """Who holds what: pods' grants summed per node and card, kept exact by small steps."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
@@ -22,11 +23,10 @@ def _per_card(slot: Iterable[GrantedDevice]) -> dict[str, Share]:
 
 def footprint(roles: Sequence[Role], slots: Slots) -> dict[str, Share]:
     """What a pod with this grant takes of each card at its worst moment."""
-    aligned = _aligned(slots, len(roles))
-    return pod_footprint(zip(roles, map(_per_card, aligned), strict=True))
+    return pod_footprint(zip(roles, map(_per_card, aligned(slots, len(roles))), strict=True))
 
 
-def _aligned(slots: Slots, containers: int) -> Slots:
+def aligned(slots: Slots, containers: int) -> Slots:
     """One slot a container: HAMi 2.10 lost leading empty ones and appends trailing ones."""
     if len(slots) >= containers:
         return slots[:containers]
@@ -59,28 +59,37 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What one pod holds on one node; `readable` is false for a grant that nobody can decode."""
+    """What one pod holds on one node; `readable` is false for a grant that nobody can decode.
+
+    `ids` counts kubelet's device ids by family.
+    """
 
     kind: Kind
     node: str
     pod: str
     slots: Slots
     taken: Footprint
-    ids: int
+    ids: Mapping[str, int]
     readable: bool = True
 
 
 def holding_of(kind: Kind, node: str, pod: str, roles: Sequence[Role], slots: Slots) -> Holding:
     """The holding of a pod (`namespace/name`) with these slots."""
-    aligned = _aligned(slots, len(roles))
+    full = aligned(slots, len(roles))
     return Holding(
         kind=kind,
         node=node,
         pod=pod,
-        slots=aligned,
-        taken=footprint(roles, aligned),
-        ids=device_ids(roles, [len(slot) for slot in aligned]),
+        slots=full,
+        taken=footprint(roles, full),
+        ids=_ids(roles, full),
     )
+
+
+def _ids(roles: Sequence[Role], slots: Slots) -> dict[str, int]:
+    counts = [Counter(device.vendor for device in slot) for slot in slots]
+    vendors = {vendor for counter in counts for vendor in counter}
+    return {v: device_ids(roles, [counter[v] for counter in counts]) for v in vendors}
 
 
 @dataclass(slots=True)
@@ -94,7 +103,7 @@ class NodeState:
     version: int
     facts: NodeFacts | None = None
     used: dict[str, Share] = field(default_factory=dict)
-    ids: int = 0
+    ids: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0
     holders: set[str] = field(default_factory=set)
 
@@ -129,7 +138,8 @@ class Ledger:
         state = self._state(holding.node)
         for uuid, share in holding.taken.items():
             state.used[uuid] = state.used.get(uuid, NOTHING) + share
-        state.ids += holding.ids
+        for vendor, number in holding.ids.items():
+            state.ids[vendor] = state.ids.get(vendor, 0) + number
         state.unreadable += not holding.readable
         state.holders.add(uid)
         state.version = next(self._versions)
@@ -146,7 +156,8 @@ class Ledger:
                 del state.used[uuid]
             else:
                 state.used[uuid] = left
-        state.ids -= holding.ids
+        for vendor, number in holding.ids.items():
+            state.ids[vendor] -= number
         state.unreadable -= not holding.readable
         state.holders.discard(uid)
         state.version = next(self._versions)

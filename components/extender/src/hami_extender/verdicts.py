@@ -3,7 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 
-from hami_extender.placement import Placement, Question, Refusal, Verdict, place
+from hami_extender.placement import Placement, Refusal, Verdict, place
+from hami_extender.question import Question
 from hami_extender.usage import Ledger, NodeState
 
 QUESTIONS_KEPT = 256

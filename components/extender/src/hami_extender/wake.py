@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from hami_extender.placement import Question, Refusal
+from hami_extender.placement import Refusal
+from hami_extender.question import Question
 from hami_extender.snapshot import Snapshot
 from hamikit.cluster import ApiError, Unreachable
 from hamikit.objects import Pod

@@ -16,6 +16,8 @@ from hamikit.names import MODE_HAMI_CORE
 
 INT32_MAX = 2**31 - 1
 _NUMBER = re.compile(r"[+-]?[0-9]{1,10}")
+GO_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+GO_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _ESCAPED = re.compile("[<>&\u2028\u2029]")
 
 
@@ -38,6 +40,7 @@ class RegisteredDevice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=
     numa: int = 0
     mode: str = ""
     health: bool = False
+    custominfo: dict[str, Any] | None = None
 
 
 _REGISTER = msgspec.json.Decoder(list[RegisteredDevice])
@@ -86,6 +89,65 @@ def encode_register(devices: Iterable[RegisteredDevice]) -> str:
     return go_json([msgspec.to_builtins(device) for device in ordered])
 
 
+def decode_register_csv(text: str) -> list[RegisteredDevice]:
+    """Read the older text form: seven or nine comma fields a device, each closed by `:`.
+
+    Raises:
+        CodecError: no `:` at all, or a device whose fields are not what they have to be.
+    """
+    if ":" not in text:
+        raise CodecError(f"register annotation {text[:80]!r} has no ':' after a device")
+    return [_csv_device(piece) for piece in text.split(":") if piece]
+
+
+def _csv_device(piece: str) -> RegisteredDevice:
+    fields = piece.split(",")
+    if len(fields) not in (7, 9):
+        raise CodecError(f"register entry {piece!r} has {len(fields)} fields, needs 7 or 9")
+    index, mode = fields[7:] if len(fields) == 9 else ("0", MODE_HAMI_CORE)
+    health = fields[6] in GO_TRUE
+    if not health and fields[6] not in GO_FALSE:
+        raise CodecError(f"register entry {piece!r}: {fields[6]!r} is neither true nor false")
+    count, memory, cores, numa, number = (
+        _int32(piece, text, "register") for text in (*fields[1:4], fields[5], index)
+    )
+    if number < 0:
+        raise CodecError(f"register entry {piece!r}: index {number} is negative")
+    return RegisteredDevice(
+        id=fields[0], index=number, count=count, devmem=memory, devcore=cores,
+        type=fields[4], numa=numa, mode=mode, health=health,
+    )  # fmt: skip
+
+
+def encode_register_csv(devices: Iterable[RegisteredDevice]) -> str:
+    """Write the older text form, nine fields a device."""
+    return "".join(
+        f"{d.id},{d.count},{d.devmem},{d.devcore},{d.type},{d.numa},{str(d.health).lower()},"
+        f"{d.index},{d.mode}:"
+        for d in devices
+    )
+
+
+class _PairScore(msgspec.Struct, frozen=True):
+    uuid: str = ""
+    score: dict[str, int] = {}
+
+
+_PAIR_SCORES = msgspec.json.Decoder(list[_PairScore])
+
+
+def decode_pair_scores(text: str) -> dict[str, dict[str, int]]:
+    """Read the pair score annotation: card -> other card -> how well they are connected.
+
+    Raises:
+        CodecError: not such a JSON array.
+    """
+    try:
+        return {entry.uuid: entry.score for entry in _PAIR_SCORES.decode(text)}
+    except msgspec.MsgspecError as error:
+        raise CodecError(f"pair scores are no array of uuid and score: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class GrantedDevice:
     """A slice of one card: `memory_mib` MiB and `cores` percent of it."""
@@ -132,13 +194,13 @@ def _device(piece: str) -> GrantedDevice:
     return GrantedDevice(fields[0], fields[1], _int32(piece, fields[2]), _int32(piece, fields[3]))
 
 
-def _int32(piece: str, text: str) -> int:
+def _int32(piece: str, text: str, what: str = "grant") -> int:
     # int() would also take blanks, underscores and other scripts' digits; Go's parser does not.
     if _NUMBER.fullmatch(text) is None:
-        raise CodecError(f"grant entry {piece!r}: {text!r} is not a number")
+        raise CodecError(f"{what} entry {piece!r}: {text!r} is not a number")
     value = int(text)
     if abs(value) > INT32_MAX:
-        raise CodecError(f"grant entry {piece!r}: {text!r} does not fit 32 bits")
+        raise CodecError(f"{what} entry {piece!r}: {text!r} does not fit 32 bits")
     return value
 
 

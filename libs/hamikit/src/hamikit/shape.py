@@ -1,11 +1,13 @@
 """What a pod asks of a device family: the request of every container, and its faults."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from hamikit import names
-from hamikit.devices import DeviceFamily
+from hamikit.ascend import round_memory, whole
+from hamikit.codec import GO_TRUE
+from hamikit.devices import REQUEST_TEMPLATES, DeviceFamily
 from hamikit.objects import Pod
 from hamikit.quantity import QuantityError, parse_integer, parse_quantity
 
@@ -36,11 +38,11 @@ class Fault:
 
 
 class RequestError(ValueError):
-    """A request with faults; `faults` has all of them."""
+    """A request with faults; `faults` has those of containers, `other` what else is wrong."""
 
-    def __init__(self, faults: list[Fault]) -> None:
+    def __init__(self, faults: list[Fault], other: str = "") -> None:
         self.faults = faults
-        super().__init__("; ".join(map(str, faults)))
+        super().__init__("; ".join([*map(str, faults), *filter(None, [other])]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,12 @@ class Selectors:
     numa_bind: bool = False
     node_policy: str = ""
     gpu_policy: str = ""
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PodShape:
-    """Everything about a pod that decides where it fits; equal shapes fit equally."""
+    """Everything about a pod that decides where it fits; equal shapes of a family fit equally."""
 
     slots: tuple[Slot, ...]
     selectors: Selectors
@@ -105,12 +108,17 @@ class PodShape:
 
 
 def parse_container(
-    container: str, limits: Quantities, requests: Quantities, family: DeviceFamily
+    container: str,
+    limits: Quantities,
+    requests: Quantities,
+    family: DeviceFamily,
+    *,
+    soft: bool = False,
 ) -> ContainerRequest | None:
     """Read one container's request; None when it asks for no device.
 
-    Format: `spec/scheduler.md` 3.3 of HAMi v2.10's scheduler side, except that what cannot be
-    right is refused instead of silently dropped.
+    As HAMi v2.10 reads it, except that what cannot be right is refused instead of silently
+    dropped. `soft`: the pod wants its cards shared without templates.
 
     Raises:
         RequestError: with every fault of this container.
@@ -140,12 +148,64 @@ def parse_container(
     memory_mib = (memory or 0) * factor
     if not percent and not memory_mib:
         memory_mib = family.default_memory_mib
-    return ContainerRequest(
+    request = ContainerRequest(
         count=count,
         memory_mib=memory_mib,
         memory_percent=0 if memory_mib else (percent or 100),
         cores=family.default_cores if cores is None else cores,
     )
+    return _in_templates(container, request, family, soft=soft) if _templated(family) else request
+
+
+def _templated(family: DeviceFamily) -> bool:
+    return family.request == REQUEST_TEMPLATES
+
+
+def _in_templates(
+    container: str, request: ContainerRequest, family: DeviceFamily, *, soft: bool
+) -> ContainerRequest:
+    """The request in the sizes that the chip can be cut in.
+
+    Raises:
+        RequestError: no size holds it, or the chip cannot be shared out like this.
+    """
+
+    def refuse(field: str, value: int, rule: str, remedy: str) -> RequestError:
+        return RequestError([Fault(container, field, str(value), rule, remedy)])
+
+    if request.count > 1 and request.count % family.count_step:
+        raise refuse(
+            family.count,
+            request.count,
+            f"this chip is given out in multiples of {family.count_step}",
+            f"write a multiple of {family.count_step}",
+        )
+    asked = request.memory_mib or family.memory_allocatable_mib
+    memory = asked if soft else round_memory(family, asked)
+    if memory is None:
+        raise refuse(
+            family.memory,
+            asked,
+            f"a card has {family.memory_capacity_mib} MiB",
+            "ask for less memory or for more cards",
+        )
+    if not soft and request.cores:
+        raise refuse(
+            family.cores,
+            request.cores,
+            "cores follow from the memory's template",
+            f"leave it out, or set the annotation {family.mode}: {family.soft_mode}",
+        )
+    # Judged as it will be given out: 1 becomes 2 where a module has two chips.
+    count = max(request.count, family.count_step)
+    if not soft and count > 1 and not whole(family, memory):
+        raise refuse(
+            family.memory,
+            asked,
+            "several cards for one container are given out whole",
+            f"leave it out, or ask for {family.count}: 1",
+        )
+    return replace(request, count=count, memory_mib=memory, memory_percent=0)
 
 
 def _bounded(
@@ -175,7 +235,7 @@ def _remedy(text: str, unit: str, high: int) -> str:
 
 def _truth(text: str) -> bool:
     """Go's ParseBool for true; anything else is not set."""
-    return text in ("1", "t", "T", "TRUE", "true", "True")
+    return text in GO_TRUE
 
 
 def selectors_of(annotations: Mapping[str, str], family: DeviceFamily) -> Selectors:
@@ -186,11 +246,17 @@ def selectors_of(annotations: Mapping[str, str], family: DeviceFamily) -> Select
         nouse_type=get(family.nouse_type, ""),
         use_uuid=get(family.use_uuid, ""),
         nouse_uuid=get(family.nouse_uuid, ""),
-        vgpu_mode=get(names.POD_VGPU_MODE, ""),
-        numa_bind=_truth(get(names.POD_NUMA_BIND, "")),
+        vgpu_mode=get(family.mode, ""),
+        numa_bind=_truth(get(family.numa_bind, "")),
         node_policy=get(names.POD_NODE_POLICY, ""),
         gpu_policy=get(names.POD_GPU_POLICY, ""),
+        weights=get(names.POD_SCORING_WEIGHTS, ""),
     )
+
+
+def soft_wanted(annotations: Mapping[str, str], family: DeviceFamily) -> bool:
+    """Whether a pod wants the family's cards shared without templates."""
+    return bool(family.soft_mode) and annotations.get(family.mode) == family.soft_mode
 
 
 def roles_of(pod: Pod) -> list[Role]:
@@ -210,13 +276,14 @@ def shape_of(pod: Pod, family: DeviceFamily) -> PodShape:
     """
     faults: list[Fault] = []
     slots: list[Slot] = []
+    soft = soft_wanted(pod.metadata.annotations, family)
     for role, container in zip(roles_of(pod), pod.all_containers, strict=True):
         resources = container.resources
         limits = (resources.limits if resources else None) or {}
         requests = (resources.requests if resources else None) or {}
         request = None
         try:
-            request = parse_container(container.name, limits, requests, family)
+            request = parse_container(container.name, limits, requests, family, soft=soft)
         except RequestError as error:
             faults += error.faults
         slots.append(Slot(role, request))

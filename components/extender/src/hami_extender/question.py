@@ -1,0 +1,94 @@
+"""What one pod asks of every node; equal questions have equal answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hami_extender.usage import device_ids
+from hami_extender.wish import Wish
+from hamikit.devices import DeviceFamily
+from hamikit.objects import Pod
+from hamikit.shape import ContainerRequest, PodShape, RequestError, shape_of
+from hamikit.weights import WeightsError
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """What a namespace's quota leaves of one family; None is no limit."""
+
+    memory_mib: int | None = None
+    cores: int | None = None
+
+
+PLENTY = Headroom()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a pod asks of one family. `ids` is how many device ids kubelet will take for it."""
+
+    vendor: str
+    shape: PodShape
+    wish: Wish
+    ids: int
+    headroom: Headroom = PLENTY
+    family: DeviceFamily = field(compare=False, kw_only=True)
+
+    @classmethod
+    def of(
+        cls, shape: PodShape, gpu_policy: str, family: DeviceFamily, headroom: Headroom = PLENTY
+    ) -> "Part":
+        """A pod's part of this shape; `gpu_policy` counts where the pod has none.
+
+        Raises:
+            WeightsError: the pod's weights are none.
+        """
+        slots = shape.slots
+        counts = [slot.request.count if slot.request else 0 for slot in slots]
+        return cls(
+            vendor=family.vendor,
+            shape=shape,
+            wish=Wish.of(shape.selectors, gpu_policy, family),
+            ids=device_ids([slot.role for slot in slots], counts),
+            headroom=headroom,
+            family=family,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The parts of a pod's request, one for each family that it asks for."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def node_policy(self) -> str:
+        """Where the pod wants to go; empty where it does not say."""
+        return self.parts[0].shape.selectors.node_policy
+
+    def part(self, vendor: str) -> Part:
+        """What is asked of one family."""
+        return next(part for part in self.parts if part.vendor == vendor)
+
+    def request(self, vendor: str, container: int | None) -> ContainerRequest | None:
+        """What one container asks of one family."""
+        if container is None:
+            return None
+        return self.part(vendor).shape.slots[container].request
+
+
+def question_of(pod: Pod, families: Sequence[DeviceFamily], gpu_policy: str) -> Question | None:
+    """What a pod asks; None if it asks for no device of ours.
+
+    Raises:
+        RequestError: with the faults of all containers, or of the pod's weights.
+    """
+    parts: list[Part] = []
+    for family in families:
+        shape = shape_of(pod, family)
+        if shape.empty:
+            continue
+        try:
+            parts.append(Part.of(shape, gpu_policy, family))
+        except WeightsError as error:
+            raise RequestError([], str(error)) from error
+    return Question(tuple(parts)) if parts else None
