@@ -23,8 +23,10 @@ class ApiServer:
         self.annotations = dict(annotations or {})
         self.runtime, self.version = runtime, 1
         self.patches, self.events, self.queries = queue.Queue(), queue.Queue(), queue.Queue()
-        self._watchers = []
+        self.pod_patches, self.faults = queue.Queue(), []
+        self._watchers, self._node_watchers = [], []
         self._closing, self._watched = threading.Event(), threading.Event()
+        self._node_watched = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -93,33 +95,92 @@ class ApiServer:
         ]
         return {"metadata": {"resourceVersion": str(self.version)}, "items": pods}
 
+    def fail(self, method, path, status=500):
+        """Answer the next request of this kind, to a path with this part, with an error."""
+        self.faults.append((method, path, status))
+
+    def fault(self, method, path):
+        """The error that a request is to get, once."""
+        for found in self.faults:
+            if method == found[0] and found[1] in path:
+                self.faults.remove(found)
+                return found[2]
+        return None
+
     def node(self):
         """The node."""
         return {
-            "metadata": {"name": "n1", "uid": "n1", "annotations": self.annotations},
+            "metadata": {
+                "name": "n1",
+                "uid": "n1",
+                "annotations": dict(self.annotations),
+                "resourceVersion": str(self.version),
+            },
             "status": {"nodeInfo": {"containerRuntimeVersion": self.runtime}},
         }
 
-    def patch(self, body):
-        """A merge patch of the node's annotations."""
-        changes = body["metadata"]["annotations"]
-        for key, value in changes.items():
-            if value is None:
-                self.annotations.pop(key, None)
-            else:
-                self.annotations[key] = value
-        self.patches.put(changes)
+    def annotate(self, **changes):
+        """Somebody else changes the node's annotations; None removes one."""
+        self.version += 1
+        merge(self.annotations, {getattr(names, key): value for key, value in changes.items()})
+        self._node_watched.wait(10)
+        for watcher in self._node_watchers:
+            watcher.put({"type": "MODIFIED", "object": self.node()})
 
-    def watch(self, send):
+    def patch(self, body):
+        """A merge patch of the node's annotations; the error's status, or None."""
+        metadata = body["metadata"]
+        if metadata.get("resourceVersion", str(self.version)) != str(self.version):
+            return 409
+        self.version += 1
+        merge(self.annotations, metadata["annotations"])
+        self.patches.put(metadata["annotations"])
+        for watcher in self._node_watchers:
+            watcher.put({"type": "MODIFIED", "object": self.node()})
+        return None
+
+    def pod(self, path):
+        """The pod of a path `/api/v1/namespaces/<namespace>/pods/<name>`, or None."""
+        _, namespace, _, name = path.rsplit("/", 3)
+        found = (pod.metadata for pod in self.pods.values())
+        uid = next((m.uid for m in found if (m.namespace, m.name) == (namespace, name)), None)
+        return self.pods.get(uid)
+
+    def patch_pod(self, pod, body):
+        """A merge patch of a pod's annotations; the error's status, or None."""
+        metadata = body["metadata"]
+        if metadata.get("uid", pod.metadata.uid) != pod.metadata.uid:
+            return 409
+        merge(pod.metadata.annotations, metadata["annotations"])
+        self.pod_patches.put(metadata["annotations"])
+        return None
+
+    def watch(self, send, *, nodes):
         """Tell of changes until the server closes."""
         news = queue.Queue()
+        if nodes:
+            self._node_watchers.append(news)
+            self._node_watched.set()
+            return self._tell_on(news, send)
         self._watchers.append(news)
         self._watched.set()
+        return self._tell_on(news, send)
+
+    def _tell_on(self, news, send):
         while not self._closing.is_set():
             try:
                 send(news.get(timeout=0.05))
             except queue.Empty:
                 continue
+
+
+def merge(annotations, changes):
+    """Lay a merge patch over annotations."""
+    for key, value in changes.items():
+        if value is None:
+            annotations.pop(key, None)
+        else:
+            annotations[key] = value
 
 
 def _versioned(pod, version):
@@ -140,33 +201,46 @@ def _handler(server):  # noqa: C901 - one small method per verb
             data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             body = json.loads(data) if data else None
             server.queries.put((self.command, url.path, query))
-            if query.get("watch"):
-                self.stream()
+            status = server.fault(self.command, url.path)
+            if status is not None:
+                self.say({"reason": "Injected", "message": "a fault"}, status)
+            elif query.get("watch"):
+                self.stream(nodes=url.path == "/api/v1/nodes")
             elif self.command == "POST":
                 server.events.put(body)
                 self.say({})
+            elif url.path == "/api/v1/nodes":
+                metadata = {"resourceVersion": str(server.version)}
+                self.say({"metadata": metadata, "items": [server.node()]})
             elif url.path.startswith("/api/v1/nodes/"):
-                if self.command == "PATCH":
-                    server.patch(body)
-                self.say(server.node())
+                status = server.patch(body) if self.command == "PATCH" else None
+                self.say(server.node(), status or 200)
+            elif url.path.startswith("/api/v1/namespaces/"):
+                self.one(server.pod(url.path), body)
             else:
                 self.say(server.list(query))
 
+        def one(self, pod, body):
+            if pod is None:
+                return self.say({"reason": "NotFound", "message": "no such pod"}, 404)
+            status = server.patch_pod(pod, body) if self.command == "PATCH" else None
+            return self.say(server.plain(pod), status or 200)
+
         do_GET = do_POST = do_PATCH = answer  # noqa: N815
 
-        def say(self, value):
+        def say(self, value, status=200):
             data = json.dumps(value).encode()
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 
-        def stream(self):
+        def stream(self, *, nodes):
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             try:
-                server.watch(self.send)
+                server.watch(self.send, nodes=nodes)
             except OSError:
                 self.close_connection = True
 

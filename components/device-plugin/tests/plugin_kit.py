@@ -183,6 +183,9 @@ class FakeCluster:
     def news(self):
         """Announcer."""
 
+    def lockstep(self, _spell):
+        """Nobody speaks the lock protocol with it."""
+
     def fetch(self, uid):
         """A pod that only the API server knows."""
         return self.unlisted.get(uid)
@@ -266,14 +269,19 @@ class FakeKubelet:
             pass
 
     async def admit(self, uid, container, ids):
-        """Admit one container of a pod with these ids: Allocate and checkpoint."""
+        """Admit one container of a pod with these ids; the name of its token."""
+        answer = await self.allocate(uid, container, ids)
+        return answer.cdi_devices[0].name.partition("=")[2]
+
+    async def allocate(self, uid, container, ids):
+        """Allocate for one container, as kubelet does it, and keep the answer."""
         request = api.AllocateRequest(
             container_requests=[api.ContainerAllocateRequest(devices_ids=ids)]
         )
         answer = (await self.plugin.call("Allocate", request)).container_responses[0]
         self.entries[uid, container] = (list(ids), answer)
         self.write_checkpoint()
-        return answer.cdi_devices[0].name.partition("=")[2]
+        return answer
 
     def forget(self, uid):
         """What kubelet does with pods that have ended, when the next one comes."""

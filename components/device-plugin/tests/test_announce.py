@@ -5,6 +5,7 @@ import threading
 import pytest
 from plugin_api import ApiServer
 
+from hami_device_plugin.access import Access
 from hami_device_plugin.announce import PAUSED_BY_US, Announcer, difference, wanted
 from hamikit import names
 from hamikit.cluster import Unreachable
@@ -14,9 +15,12 @@ CARD = RegisteredDevice(id="GPU-a", count=10, devmem=1, devcore=100, health=True
 REGISTER = '[{"id":"GPU-a","count":10,"devmem":1,"devcore":100,"health":true}]'
 
 
-def announcer(server, devices=(CARD,), off=None, **more):
+LATE = Access("late", "cdi")
+
+
+def announcer(server, devices=(CARD,), access=LATE, **more):
     """An announcer for n1."""
-    return Announcer(server.api(), "n1", lambda: devices, lambda _: off, every_s=60, **more)
+    return Announcer(server.api(), "n1", lambda: devices, lambda _: access, every_s=60, **more)
 
 
 def test_cards_and_late_binding_are_announced_once():
@@ -26,7 +30,11 @@ def test_cards_and_late_binding_are_announced_once():
         assert one.missing()
         one.step()
         one.step()
-        assert server.annotations == {names.NODE_REGISTER: REGISTER, names.NODE_BINDING: "late"}
+        assert server.annotations == {
+            names.NODE_REGISTER: REGISTER,
+            names.NODE_BINDING: "late",
+            names.NODE_CARD_ACCESS: "cdi",
+        }
         assert server.patches.qsize() == 1
         assert one.missing() is None
 
@@ -35,8 +43,8 @@ def test_without_cdi_the_reason_replaces_the_offer():
     """And comes off again with CDI."""
     with ApiServer() as server:
         announcer(server).step()
-        announcer(server, off="enable_cdi=false").step()
-        assert names.NODE_BINDING not in server.annotations
+        announcer(server, access=Access(reason="enable_cdi=false")).step()
+        assert server.annotations.keys().isdisjoint({names.NODE_BINDING, names.NODE_CARD_ACCESS})
         assert server.annotations[names.NODE_BINDING_REASON] == "enable_cdi=false"
         announcer(server).step()
         assert names.NODE_BINDING_REASON not in server.annotations
@@ -45,8 +53,13 @@ def test_without_cdi_the_reason_replaces_the_offer():
 def test_the_runtime_is_told_to_the_question():
     """Whether CDI is on depends on the runtime's version."""
     asked = []
+
+    def access(version):
+        asked.append(version)
+        return LATE
+
     with ApiServer(runtime="containerd://1.7.0") as server:
-        Announcer(server.api(), "n1", lambda: (), asked.append, every_s=60).step()
+        Announcer(server.api(), "n1", lambda: (), access, every_s=60).step()
     assert asked == ["containerd://1.7.0"]
 
 
@@ -69,7 +82,7 @@ def test_a_node_without_cards_has_no_annotation():
 @pytest.mark.parametrize(("present", "lifted"), [(PAUSED_BY_US, True), ("maintenance", False)])
 def test_only_our_own_pause_is_lifted(present, lifted):
     """What an operator paused stays paused."""
-    changes = difference({names.NODE_PAUSED: present}, wanted((), None, None))
+    changes = difference({names.NODE_PAUSED: present}, wanted((), LATE, None))
     assert (names.NODE_PAUSED in changes) is lifted
 
 
@@ -84,7 +97,7 @@ def test_goes_on_after_a_failure_and_on_news():
                 seen.set()
             raise Unreachable("down")
 
-    one = Announcer(Flaky(), "n1", lambda: (), lambda _: None, every_s=60)
+    one = Announcer(Flaky(), "n1", lambda: (), lambda _: LATE, every_s=60)
     thread = threading.Thread(target=one.run)
     thread.start()
     while not calls:

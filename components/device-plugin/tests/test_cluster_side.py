@@ -7,9 +7,11 @@ from pathlib import Path
 from plugin_api import ApiServer
 from plugin_kit import make_pod
 
+from hami_device_plugin.access import CardAccess
 from hami_device_plugin.cluster_side import ClusterSide
 from hami_device_plugin.pods import Pods
 from hami_device_plugin.runtime import Runtime
+from hami_device_plugin.settings import Wish
 from hamikit import names
 from hamikit.codec import RegisteredDevice
 
@@ -25,9 +27,8 @@ class Side:
             lambda: self.news.put(None), lambda pod, first: self.changed.put((pod.key, first))
         )
         self.runtime = Runtime(tmp_path / "none.toml", Path("/var/run/cdi"))
-        self.side = ClusterSide(
-            server.api(), "n1", self.pods, self.runtime, lambda: (CARD,), every_s=60
-        )
+        access = CardAccess(lambda: Wish.LATE, self.runtime, list)
+        self.side = ClusterSide(server.api(), "n1", self.pods, access, lambda: (CARD,), every_s=60)
 
     def __enter__(self):
         self.side.start()

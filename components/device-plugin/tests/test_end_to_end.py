@@ -22,6 +22,7 @@ from hami_device_plugin.api import deviceplugin_pb2 as api
 from hami_device_plugin.daemon import Daemon, Forgotten
 from hami_device_plugin.grant import pod_grant
 from hami_device_plugin.kubelet import UNHEARD_S, Registrar
+from hami_device_plugin.server import options
 from hami_device_plugin.settings import Settings
 from hamikit import names
 from hamikit.devices import NVIDIA
@@ -405,7 +406,14 @@ def test_whom_kubelet_need_not_hear_does_not_register_again(node):
         kubelet = FakeKubelet(node.plugins)
         kubelet.deaf = True
         await kubelet.start()
-        registrar = Registrar(node.plugins, "x.sock", "r", lambda: None, needed=lambda: False)
+        registrar = Registrar(
+            node.plugins,
+            "x.sock",
+            "r",
+            lambda: None,
+            needed=lambda: False,
+            options=options(prefers=False),
+        )
         task = asyncio.create_task(registrar.run())
         try:
             await asyncio.wait_for(kubelet.registered.get(), DEADLINE_S)

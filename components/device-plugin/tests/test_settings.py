@@ -6,7 +6,7 @@ import pytest
 
 from hami_device_plugin.grant import ContainerGrant, Slice
 from hami_device_plugin.preparer import control
-from hami_device_plugin.settings import Settings, cluster_settings, node_settings
+from hami_device_plugin.settings import Settings, Wish, cluster_settings, node_settings
 from hamikit.deviceconfig import ConfigError
 from hamikit.region import Control, ControlDevice, ControlFlag, CorePolicy
 from hamikit.shape import Role
@@ -62,6 +62,23 @@ def test_a_nodes_entry_overrides_in_any_case_of_letters():
     assert node_settings(cluster, text, "n3") == cluster
 
 
+def test_the_case_of_a_nodes_keys_is_no_matter_and_nothing_counts_too():
+    """HAMi v2.10 lets an empty value stand aside (its vector 9); here what is written counts."""
+    cluster = cluster_settings({"deviceMemoryScaling": 1, "enableNumaTopology": True})
+    entry = {"DeviceMemoryScaling": 1.5, "enablenumatopology": False}
+    settings = node_settings(cluster, node_file(**entry), "n1")
+    assert (settings.memory_scaling, settings.numa_hints) == (1.5, False)
+
+
+def test_a_later_entry_wins_and_says_only_what_it_says():
+    """Filters of an earlier one stay unless it has some."""
+    first = {"name": "n1", "filterdevices": {"index": [1]}, "binding": "lock"}
+    text = json.dumps({"NodeConfig": [first, {"Name": "n1", "binding": "auto"}]})
+    settings = node_settings(Settings(), text, "n1")
+    assert settings.hidden_indexes == {1}
+    assert settings.wish is Wish.AUTO
+
+
 def test_a_node_can_hide_cards():
     """By UUID and by index."""
     text = node_file(filterdevices={"uuid": ["GPU-a"], "INDEX": [3]})
@@ -77,6 +94,8 @@ def test_a_node_can_hide_cards():
         ({"deviceSplitCount": True}, "must be of type int"),
         ({"deviceMemoryScaling": -1}, "deviceMemoryScaling is -1"),
         ({"deviceMemoryScaling": "2"}, "must be of type float"),
+        ({"binding": "early"}, "must be one of late, lock, auto"),
+        ({"binding": ["lock"]}, "must be one of late, lock, auto"),
         ({"gpuCorePolicy": "sometimes"}, "must be one of default, force, disable"),
     ],
 )
@@ -84,6 +103,13 @@ def test_what_cannot_be_right_is_refused(section, words):
     """The text names the key."""
     with pytest.raises(ConfigError, match=words):
         cluster_settings(section)
+
+
+@pytest.mark.parametrize("value", ["GPU-a", {"uuid": "GPU-a"}, {"index": ["0"]}, {"index": 3}])
+def test_filters_of_another_form_are_refused(value):
+    """A text is no list of cards."""
+    with pytest.raises(ConfigError, match="filterdevices is"):
+        node_settings(Settings(), node_file(filterdevices=value), "n1")
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", "{}", '{"nodeconfig": 3}', '{"nodeconfig":[3]}'])

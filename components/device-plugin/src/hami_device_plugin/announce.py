@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from hami_device_plugin.access import Access
 from hamikit import names
 from hamikit.cluster import ApiError, Unreachable
 from hamikit.codec import RegisteredDevice, encode_register
@@ -29,16 +30,14 @@ class NodeApi(Protocol):
 
 
 def wanted(
-    devices: Sequence[RegisteredDevice], cdi_off: str | None, paused: str | None
+    devices: Sequence[RegisteredDevice], access: Access, paused: str | None
 ) -> dict[str, str | None]:
-    """The annotations that this node should have; None for one that should not be there.
-
-    Without CDI a late binding has no effect on containers, so it is not offered.
-    """
+    """The annotations that this node should have; None for one that should not be there."""
     return {
         names.NODE_REGISTER: encode_register(devices) if devices else None,
-        names.NODE_BINDING: None if cdi_off else names.BINDING_LATE,
-        names.NODE_BINDING_REASON: cdi_off,
+        names.NODE_BINDING: access.binding or None,
+        names.NODE_BINDING_REASON: access.reason,
+        names.NODE_CARD_ACCESS: access.way or None,
         names.NODE_PAUSED: paused,
     }
 
@@ -65,12 +64,12 @@ class Announcer:
         api: NodeApi,
         node: str,
         devices: Callable[[], Sequence[RegisteredDevice] | None],
-        cdi_off: Callable[[str], str | None],
+        access: Callable[[str], Access],
         *,
         every_s: float,
     ) -> None:
         self._api, self._path = api, f"/api/v1/nodes/{node}"
-        self._devices, self._cdi_off, self._every_s = devices, cdi_off, every_s
+        self._devices, self._access, self._every_s = devices, access, every_s
         self._news = threading.Event()
         self._stopping = False
         self._said: str | None = "nothing announced yet"
@@ -110,15 +109,13 @@ class Announcer:
             ApiError, Unreachable: the API server said no, or nothing.
         """
         node = self.seen = self._api.get(self._path, Node)
-        off = self._cdi_off(node.status.node_info.container_runtime_version)
+        access = self._access(node.status.node_info.container_runtime_version)
         devices = self._devices()
         if devices is None:
             self._said = "the cards are not read yet"
             return
-        changes = difference(node.metadata.annotations, wanted(devices, off, paused))
+        changes = difference(node.metadata.annotations, wanted(devices, access, paused))
         if changes:
             self._api.patch(self._path, {"metadata": {"annotations": changes}})
             log.info("node annotated", changed=sorted(changes), cards=len(devices))
-        if off:
-            log.warning("late binding is not offered", reason=off)
         self._said = None

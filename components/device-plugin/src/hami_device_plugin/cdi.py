@@ -12,6 +12,7 @@ MIN_VERSION = "0.5.0"
 
 Edits = Mapping[str, Any]
 """A spec's containerEdits: mostly lists, by key; those of later CDI versions pass through."""
+NOTHING: Edits = {}
 
 
 class CdiError(Exception):
@@ -26,6 +27,11 @@ class NodeSpec:
     version: str
     common: Edits
     devices: Mapping[str, Edits]
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether a container needs more than files and variables for its cards."""
+        return any(edits.get("hooks") for edits in (self.common, *self.devices.values()))
 
 
 @dataclass(frozen=True, slots=True)

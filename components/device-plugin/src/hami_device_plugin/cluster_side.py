@@ -8,10 +8,11 @@ import msgspec
 import structlog
 from kubernetes.config import ConfigException
 
+from hami_device_plugin.access import Access, CardAccess
 from hami_device_plugin.announce import PAUSED_BY_US, Announcer
 from hami_device_plugin.events import Events
+from hami_device_plugin.lockstep import Lockstep, Spells
 from hami_device_plugin.pods import Pods
-from hami_device_plugin.runtime import Runtime
 from hamikit import names
 from hamikit.cluster import Api, ApiError, Unreachable
 from hamikit.codec import RegisteredDevice
@@ -37,7 +38,7 @@ class ClusterSide:
         api: Api,
         node: str,
         pods: Pods,
-        runtime: Runtime,
+        access: CardAccess,
         devices: Callable[[], Sequence[RegisteredDevice] | None],
         *,
         every_s: float,
@@ -45,11 +46,11 @@ class ClusterSide:
         self._api, self._node = api, node
         self.events = Events(api, node)
 
-        def cdi_off(version: str) -> str | None:
-            runtime.version = version
-            return runtime.cdi_off()
+        def access_of(version: str) -> Access:
+            access.runs(version)
+            return access.now
 
-        self.announcer = Announcer(api, node, devices, cdi_off, every_s=every_s)
+        self.announcer = Announcer(api, node, devices, access_of, every_s=every_s)
         self._announcing = threading.Thread(
             target=self.announcer.run, name="announcer", daemon=True
         )
@@ -57,6 +58,10 @@ class ClusterSide:
         query = {"labelSelector": label, "fieldSelector": f"spec.nodeName={node}"}
         self.informer = Informer(api, PODS, Pod, pods.apply, query=query)
         pods.complete = self.informer.synced.is_set
+
+    def lockstep(self, spell: Spells) -> Lockstep:
+        """HAMi's lock protocol with this API server."""
+        return Lockstep(self._api, self._node, spell)
 
     def start(self) -> None:
         """Begin to watch and to announce."""
@@ -96,7 +101,7 @@ class ClusterSide:
 def connect(
     node: str,
     pods: Pods,
-    runtime: Runtime,
+    access: CardAccess,
     devices: Callable[[], Sequence[RegisteredDevice] | None],
     *,
     every_s: float,
@@ -110,4 +115,4 @@ def connect(
         api = Api.from_environment()
     except ConfigException as error:
         raise ConfigError(f"no way to the Kubernetes API: {error}; set KUBECONFIG") from error
-    return ClusterSide(api, node, pods, runtime, devices, every_s=every_s)
+    return ClusterSide(api, node, pods, access, devices, every_s=every_s)

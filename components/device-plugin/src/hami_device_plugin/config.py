@@ -30,6 +30,7 @@ class Config:
     status_port: int
     scan_s: float
     prestart_s: float
+    topology: bool
     once: bool
     uninstall: bool
     log_level: str
@@ -67,6 +68,7 @@ class Config:
             status_port=int(port),
             scan_s=options.scan_seconds,
             prestart_s=options.prestart_seconds,
+            topology=options.enable_topology_score == "true",
             once=options.once,
             uninstall=options.uninstall,
             log_level=options.log_level,
@@ -96,6 +98,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("--containerd-config", "CONTAINERD_CONFIG", "/etc/containerd/config.toml", "its settings")
     flag("--status-address", "STATUS_ADDRESS", f"0.0.0.0:{names.PORT_PLUGIN_STATUS}", "HOST:PORT")
     flag("--log-level", "LOG_LEVEL", "info", "debug, info, warning or error")
+    flag("--enable-topology-score", "ENABLE_TOPOLOGY_SCORE", "", "`true`: announce pair scores")
     for name, default, text in (
         ("--scan-seconds", 30.0, "how often cards, node and leftovers are looked at"),
         ("--prestart-seconds", 25.0, "how long a container start waits for what is late"),

@@ -14,6 +14,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from hami_device_plugin import inventory
+from hami_device_plugin.access import CardAccess
+from hami_device_plugin.allocate import Allocator, Locked
 from hami_device_plugin.broadcast import Broadcast
 from hami_device_plugin.cdifiles import CdiFiles
 from hami_device_plugin.config import Config
@@ -21,15 +23,17 @@ from hami_device_plugin.health import Cards, Health
 from hami_device_plugin.hostfiles import HostFiles
 from hami_device_plugin.identity import IdentityError
 from hami_device_plugin.kubelet import Registrar
+from hami_device_plugin.lock import physical_id
 from hami_device_plugin.metrics import Metrics
 from hami_device_plugin.pods import Pods
 from hami_device_plugin.preparer import Parts, Preparer
 from hami_device_plugin.prestart import Prestart
 from hami_device_plugin.runtime import Runtime
-from hami_device_plugin.server import DevicePlugin
+from hami_device_plugin.server import DevicePlugin, options
 from hami_device_plugin.settings import Settings
 from hami_device_plugin.stock import CheckpointFile, Stock
 from hami_device_plugin.sweep import sweep
+from hamikit import names
 from hamikit.gpu import Card
 from hamikit.objects import Pod
 from hamikit.service import Lifecycle
@@ -61,7 +65,7 @@ def connect(daemon: "Daemon") -> "ClusterSide":
     return cluster_side.connect(
         daemon.config.node_name,
         daemon.pods,
-        daemon.runtime,
+        daemon.access,
         lambda: daemon.stock.devices,
         every_s=daemon.config.scan_s,
     )
@@ -91,13 +95,18 @@ class Daemon:
         self.lifecycle.ready_when("cluster", self._cluster_missing)
         self.checkpoint = CheckpointFile(config.checkpoint)
         self.stock = Stock(settings.family.count, self.checkpoint.read)
-        self.runtime = Runtime(config.containerd_config, config.cdi_dynamic_dir)
         self.news = Broadcast(asyncio.get_running_loop())
         self.pods = Pods(self.news.announce, self._grant_changed)
         self.files = HostFiles(config.vgpu_dir)
         self.cdi = CdiFiles(config.cdi_dirs, config.cdi_dynamic_dir)
+        runtime = Runtime(config.containerd_config, config.cdi_dynamic_dir)
+        self.access = CardAccess(
+            lambda: self.settings.wish, runtime, self.cdi.node_specs, self._on_access
+        )
         self._cluster: ClusterSide | None = None
+        self._lockstep: Locked | None = None
         self._service: DevicePlugin | None = None
+        self._cards: tuple[Card, ...] = ()
         self._inode = 0
         self._forgotten = 0
         self._scan_stop = threading.Event()
@@ -111,23 +120,32 @@ class Daemon:
         """Serve until `stop` is set."""
         self.files.prepare()
         preparer = Preparer(self._parts())
+        wants = options(prefers=self.settings.prefer_ids)
         registrar = Registrar(
             self.config.plugin_dir,
             f"{SOCKET_FOLDER}/{self.socket.name}",
             self.stock.resource,
             self._on_registered,
             needed=lambda: self._kubelet_missing() is not None and _is(self.socket, self._inode),
+            options=wants,
         )
         prestart = Prestart(preparer, self.news, self._fetch, limit_s=self.config.prestart_s)
         service = DevicePlugin(
-            self.stock.slots, prestart, self.news, self.metrics, on_stream_end=registrar.again
+            self.stock.slots,
+            Allocator(self.access, lambda: self._lockstep),
+            prestart,
+            self.news,
+            self.metrics,
+            on_stream_end=registrar.again,
+            options=wants,
+            numa=self._numa,
         )
         self._service = service
         server = await self._serve(service)
         self._inode = self.socket.stat().st_ino
         tasks = [
             asyncio.create_task(registrar.run()),
-            asyncio.create_task(self._start_cluster()),
+            asyncio.create_task(self._start_cluster(preparer)),
             asyncio.create_task(self._look_after(preparer)),
         ]
         threading.Thread(target=self._health.run, name="cards", daemon=True).start()
@@ -143,13 +161,13 @@ class Daemon:
     def _parts(self) -> Parts:
         return Parts(
             node=self.config.node_name,
-            settings=self.settings,
+            settings=lambda: self.settings,
             stock=self.stock,
             read_checkpoint=self.checkpoint.read,
             pods=self.pods,
             files=self.files,
             cdi=self.cdi,
-            runtime=self.runtime,
+            access=self.access,
             report=self._report,
         )
 
@@ -166,8 +184,9 @@ class Daemon:
         bound.rename(self.socket)
         return server
 
-    async def _start_cluster(self) -> None:
+    async def _start_cluster(self, preparer: Preparer) -> None:
         self._cluster = await asyncio.to_thread(self._connect, self)
+        self._lockstep = self._cluster.lockstep(preparer.spell)
         self._cluster.start()
         await asyncio.Event().wait()
 
@@ -179,12 +198,13 @@ class Daemon:
             return sweep(preparer.admitted, self.pods, self.files, self.cdi, time.time)
 
         # Parsing takes most of a second on a node with eight cards; no container shall wait for it.
-        await preparer.in_worker(self.cdi.node_specs)
+        await preparer.in_worker(self.access.look)
         while True:
             try:
                 await preparer.in_worker(tidy)
             except OSError as error:
                 log.warning("sweep failed", error=str(error))
+            await preparer.in_worker(self.access.look)
             self.news.announce()
             self._check_remembered()
             await asyncio.sleep(self.config.scan_s)
@@ -239,10 +259,24 @@ class Daemon:
                 return
             await asyncio.sleep(DRAIN_LOOK_S)
 
+    def _on_access(self) -> None:
+        self.stock.by_card = self.access.now.binding == names.BINDING_LOCK
+        self.news.announce()
+        if self._cluster is not None:
+            self._cluster.announcer.news()
+
+    def _numa(self, slot: str) -> int | None:
+        """The NUMA node to hint at for a slot: only where slots stand for cards."""
+        if not (self.settings.numa_hints and self.stock.by_card):
+            return None
+        card = physical_id(slot)
+        return next((found.numa for found in self._cards if found.uuid == card), None)
+
     def _on_registered(self) -> None:
         self.metrics.registrations.inc()
 
     def _on_cards(self, cards: tuple[Card, ...], failed: frozenset[str]) -> None:
+        self._cards = cards
         devices = inventory.announced(cards, self.settings, failed)
         healthy = sum(device.health for device in devices)
         self.metrics.count_cards(healthy, len(devices) - healthy)

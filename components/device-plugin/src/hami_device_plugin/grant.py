@@ -1,6 +1,6 @@
 """What each container of a pod was granted, by the pod's annotation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -44,6 +44,8 @@ class PodGrant(msgspec.Struct, frozen=True):
     containers: tuple[ContainerGrant, ...]
     library: str = ""
     """Version of the limiter that its containers run with, set when the first one starts."""
+    checked: bool = True
+    """Whether the cards were seen to carry it; with HAMi's lock it is known before that."""
 
     @property
     def key(self) -> str:
@@ -64,6 +66,27 @@ class PodGrant(msgspec.Struct, frozen=True):
             f"({names.POD_DEVICES_ALLOCATED}={self.text!r}) has nothing for it; "
             f"delete the pod, so that it is scheduled anew by {names.SCHEDULER_NAME}"
         )
+
+    def with_slices(self, name: str, slices: tuple[Slice, ...]) -> "PodGrant":
+        """The same with one container's share exchanged.
+
+        Raises:
+            GrantError: it has none.
+        """
+        changed = msgspec.structs.replace(self.of(name), slices=slices)
+        containers = tuple(changed if c.name == name else c for c in self.containers)
+        return msgspec.structs.replace(self, containers=containers)
+
+
+def slices_of(
+    devices: Sequence[GrantedDevice], cards: Sequence[str] | None = None
+) -> tuple[Slice, ...]:
+    """Granted devices as a container's share; on other cards where they are given."""
+    uuids = cards or [device.uuid for device in devices]
+    return tuple(
+        Slice(uuid, device.memory_mib, device.cores)
+        for uuid, device in zip(uuids, devices, strict=True)
+    )
 
 
 def grant_text(pod: Pod) -> str:
@@ -111,9 +134,7 @@ def _containers(
     roles = roles_of(pod)
     for index, container in enumerate(pod.all_containers):
         slot = slots[index] if index < len(slots) else ()
-        slices = tuple(
-            Slice(d.uuid, d.memory_mib, d.cores) for d in slot if d.vendor == family.vendor
-        )
+        slices = slices_of([device for device in slot if device.vendor == family.vendor])
         if not slices:
             continue
         limits = (container.resources.limits if container.resources else None) or {}

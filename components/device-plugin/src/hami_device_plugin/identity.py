@@ -1,7 +1,6 @@
 """Whose device ids these are: kubelet's checkpoint, which holds our own answers to Allocate."""
 
 import base64
-import binascii
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from google.protobuf.message import DecodeError
 
+from hami_device_plugin.answer import is_spelled_out
 from hami_device_plugin.api.deviceplugin_pb2 import ContainerAllocateResponse
 from hamikit import names
 
@@ -24,7 +24,8 @@ class IdentityError(Exception):
 class Held:
     """What one container holds of one resource.
 
-    `cdi_name` is the name our Allocate invented for it, or empty where another plugin answered.
+    `cdi_name` is the name our Allocate invented for it, `spelled_out` whether our Allocate told
+    all there is (HAMi's lock protocol); with neither, another plugin answered.
     """
 
     pod_uid: str
@@ -32,6 +33,12 @@ class Held:
     resource: str
     ids: frozenset[str]
     cdi_name: str
+    spelled_out: bool = False
+
+    @property
+    def ours(self) -> bool:
+        """Whether this plugin answered Allocate."""
+        return self.spelled_out or bool(self.cdi_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +104,24 @@ def parse(text: bytes) -> Checkpoint:
 def _held(entry: _Entry) -> Held:
     grouped = entry.device_ids or {}
     lists = grouped.values() if isinstance(grouped, dict) else [grouped]
+    answer = _answer(entry.alloc_resp or "")
     return Held(
         pod_uid=entry.pod_uid,
         container=entry.container_name,
         resource=entry.resource_name,
         ids=frozenset(i for ids in lists for i in ids or ()),
-        cdi_name=_cdi_name(entry.alloc_resp or ""),
+        cdi_name=_cdi_name(answer),
+        spelled_out=is_spelled_out(answer),
     )
 
 
-def _cdi_name(answer: str) -> str:
+def _answer(text: str) -> ContainerAllocateResponse:
     try:
-        decoded = ContainerAllocateResponse.FromString(base64.b64decode(answer))
-    except (binascii.Error, DecodeError):
-        return ""  # another plugin's affair
-    found = (_NAME.fullmatch(device.name) for device in decoded.cdi_devices)
+        return ContainerAllocateResponse.FromString(base64.b64decode(text))
+    except (ValueError, DecodeError):
+        return ContainerAllocateResponse()  # another plugin's affair
+
+
+def _cdi_name(answer: ContainerAllocateResponse) -> str:
+    found = (_NAME.fullmatch(device.name) for device in answer.cdi_devices)
     return next((match[1] for match in found if match), "")

@@ -67,6 +67,12 @@ def slots(devices: Sequence[RegisteredDevice], held: Collection[str]) -> dict[st
     return share(total, usable, held)
 
 
+def card_slots(devices: Sequence[RegisteredDevice], held: Collection[str]) -> dict[str, bool]:
+    """HAMi's slot ids, `<uuid>-<n>`, and whether each is healthy: as its card, or held."""
+    own = {f"{d.id}-{n}": d.health for d in devices for n in range(d.count)}
+    return {**own, **dict.fromkeys(sorted(held), True)}
+
+
 def share(total: int, usable: int, held: Collection[str]) -> dict[str, bool]:
     """`total` slots with as many healthy as are usable, and at least the held ones."""
     ids = slot_ids(total)

@@ -11,7 +11,6 @@ from asyncinotify import Inotify, Mask
 
 from hami_device_plugin.api import deviceplugin_pb2 as api
 from hami_device_plugin.broadcast import heard
-from hami_device_plugin.server import OPTIONS
 
 log = structlog.get_logger()
 
@@ -45,11 +44,12 @@ class Registrar:
         on_registered: Callable[[], None],
         *,
         needed: Callable[[], bool],
+        options: api.DevicePluginOptions,
     ) -> None:
         self._socket = plugin_dir / KUBELET_SOCKET
         self._on_registered, self._needed = on_registered, needed
         self._request = api.RegisterRequest(
-            version=VERSION, endpoint=endpoint, resource_name=resource, options=OPTIONS
+            version=VERSION, endpoint=endpoint, resource_name=resource, options=options
         )
         self._wanted = asyncio.Event()
 

@@ -1,7 +1,7 @@
 """Carries out grants: whose ids these are, what was granted, and the files in place."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -9,15 +9,25 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from hami_device_plugin import cdi
+from hami_device_plugin import cdi, lock
+from hami_device_plugin.access import CardAccess
+from hami_device_plugin.answer import spelled_out
+from hami_device_plugin.api.deviceplugin_pb2 import ContainerAllocateResponse
 from hami_device_plugin.cdi import CdiError
 from hami_device_plugin.cdifiles import CdiFiles
-from hami_device_plugin.grant import ContainerGrant, GrantError, PodGrant, pod_grant
+from hami_device_plugin.grant import (
+    ContainerGrant,
+    GrantError,
+    PodGrant,
+    grant_text,
+    pod_grant,
+    slices_of,
+)
 from hami_device_plugin.hostfiles import HostFiles, NotDelivered
 from hami_device_plugin.identity import Checkpoint, Held, IdentityError
 from hami_device_plugin.invariant import excess
 from hami_device_plugin.pods import Pods
-from hami_device_plugin.runtime import Runtime
+from hami_device_plugin.refusal import NoGrant, PodUnknown, Refusal
 from hami_device_plugin.settings import Settings
 from hami_device_plugin.stock import Stock
 from hamikit import names
@@ -31,49 +41,18 @@ MIB = 1024 * 1024
 T = TypeVar("T")
 
 
-class Refusal(Exception):
-    """A container may not start, now; kubelet shows the text as an event and tries again.
-
-    `reason` is one of few words, for metrics; what is `late` is worth waiting for.
-    """
-
-    def __init__(self, reason: str, text: str, *, late: bool = False) -> None:
-        self.reason, self.late = reason, late
-        super().__init__(text)
-
-
-class PodUnknown(Refusal):
-    """Nobody has told us of this pod yet."""
-
-    def __init__(self, uid: str, node: str) -> None:
-        self.uid = uid
-        super().__init__(
-            "pod-unknown",
-            f"pod with UID {uid} is not known on node {node} yet: the API server has not told "
-            "(a static pod is never granted a card; let a Deployment or DaemonSet make the pod)",
-            late=True,
-        )
-
-
-class NoGrant(Refusal):
-    """The pod has no grant that can be carried out."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__("no-grant", text)
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the preparation works with."""
 
     node: str
-    settings: Settings
+    settings: Callable[[], Settings]
     stock: Stock
     read_checkpoint: Callable[[], Checkpoint]
     pods: Pods
     files: HostFiles
     cdi: CdiFiles
-    runtime: Runtime
+    access: CardAccess
     report: Callable[[Pod, str, str], None]
     """Writes a warning event: pod, reason, text."""
 
@@ -126,14 +105,14 @@ class Preparer:
                 f"kubelet's checkpoint has no container with the ids {', '.join(sorted(ids))}",
                 late=True,
             )
-        ours = [holder for holder in holders if holder.cdi_name]
+        ours = [holder for holder in holders if holder.ours]
         if not ours:
             # Another plugin answered Allocate, before a migration: its answer still stands.
             log.info("container start left alone", pod=holders[0].pod_uid)
             return False
-        off = parts.runtime.cdi_off()
-        if off:
-            raise Refusal("cdi-off", off)
+        access = parts.access.look()
+        if access.binding != names.BINDING_LATE and any(holder.cdi_name for holder in ours):
+            raise Refusal("cdi-off", access.reason or "this node does not do late binding now")
         changed = [self._pod(uid, ours) for uid in sorted({holder.pod_uid for holder in ours})]
         return any(changed)
 
@@ -159,7 +138,7 @@ class Preparer:
             return admitted
         parts = self._parts
         text = parts.pods.first_grant(pod.metadata.uid)
-        return pod_grant(pod, text, parts.node, parts.settings.family)
+        return pod_grant(pod, text, parts.node, parts.settings().family)
 
     def _named(self, grant: PodGrant, holders: Iterable[Held]) -> PodGrant:
         """The grant with the CDI names of these containers filled in."""
@@ -183,8 +162,9 @@ class Preparer:
             version = files.library(grant.library)
         except NotDelivered as error:
             raise Refusal("library", str(error), late=True) from error
-        admitted = msgspec.structs.replace(grant, library=version)
-        if grant.uid not in self.admitted:
+        admitted = msgspec.structs.replace(grant, library=version, checked=True)
+        known = self.admitted.get(grant.uid)
+        if known is None or not known.checked:
             too_much = excess(grant, self._existing(), cards)
             if too_much is not None:
                 raise Refusal("card-full", f"pod {grant.key} must wait: {too_much}", late=True)
@@ -212,12 +192,12 @@ class Preparer:
         """The admitted pods that still hold their cards: not ended, or gone but still running."""
         parts = self._parts
         if not parts.pods.complete():
-            return list(self.admitted.values())
+            return [grant for grant in self.admitted.values() if grant.checked]
         living = parts.pods.living()
         return [
             grant
             for uid, grant in self.admitted.items()
-            if uid in living or parts.files.in_use(uid)
+            if grant.checked and (uid in living or parts.files.in_use(uid))
         ]
 
     def _put(
@@ -225,28 +205,81 @@ class Preparer:
     ) -> bool:
         parts = self._parts
         # Everything that can be refused is found out before the account and the disk change.
+        document = None
+        if container.cdi_name:
+            version, edits = self._edits(grant, container, cards)
+            document = cdi.specification(container.cdi_name, version, edits)
+        self._keep(grant)
+        limits = control(container, parts.settings())
+        parts.files.put_limits(grant.uid, container.name, limits)
+        return document is not None and parts.cdi.write(container.cdi_name, document)
+
+    def _edits(
+        self, grant: PodGrant, container: ContainerGrant, cards: Mapping[str, RegisteredDevice]
+    ) -> tuple[str, cdi.Edits]:
+        """The CDI version and all that has to be changed for a container to run with its grant."""
+        parts = self._parts
         paths = parts.files.paths(grant.uid, container.name, grant.library)
         chosen = [(part.uuid, cards[part.uuid].index) for part in container.slices]
-        specs = parts.cdi.node_specs()
-        if specs:
-            version, edits = cdi.card_edits(specs, chosen)
-            visible = names.VISIBLE_VOID
-        else:
-            # Without a specification of the cards an NVIDIA runtime has to bring them.
-            version, edits = cdi.MIN_VERSION, {}
+        version, edits, visible = cdi.MIN_VERSION, cdi.NOTHING, names.VISIBLE_VOID
+        if parts.access.now.way == names.CARDS_BY_RUNTIME:
             visible = ",".join(uuid for uuid, _ in chosen)
+        else:
+            version, edits = cdi.card_edits(parts.cdi.node_specs(), chosen)
         ours = cdi.our_edits(
             container,
             paths,
             visible=visible,
-            oversubscribed=parts.settings.memory_scaling > 1,
+            oversubscribed=parts.settings().memory_scaling > 1,
         )
-        document = cdi.specification(container.cdi_name, version, cdi.merge([edits, ours]))
+        return version, cdi.merge([edits, ours])
+
+    def _keep(self, grant: PodGrant) -> None:
         if self.admitted.get(grant.uid) != grant:
-            parts.files.save_grant(grant)
+            self._parts.files.save_grant(grant)
             self.admitted[grant.uid] = grant
-        parts.files.put_limits(grant.uid, container.name, control(container, parts.settings))
-        return parts.cdi.write(container.cdi_name, document)
+
+    def spell(self, pod: Pod, turn: lock.Turn, ids: Sequence[str]) -> ContainerAllocateResponse:
+        """Everything for a container at once, as HAMi's lock protocol wants it at Allocate.
+
+        Whether the cards can carry it is asked before the container starts: kubelet would fail
+        the pod for good now.
+
+        Raises:
+            LockError: it cannot be.
+        """
+        try:
+            return self._worker.submit(self._spell, pod, turn, ids).result()
+        except (GrantError, Refusal, NotDelivered, CdiError, OSError) as error:
+            raise lock.LockError(str(error)) from error
+
+    def _spell(self, pod: Pod, turn: lock.Turn, ids: Sequence[str]) -> ContainerAllocateResponse:
+        parts, settings = self._parts, self._parts.settings()
+        if unknown := [slot for slot in ids if slot not in parts.stock.slots()]:
+            raise lock.LockError(
+                f"invalid allocation request for {parts.stock.resource!r}: unknown device: "
+                f"{unknown[0]}"
+            )
+        grant = self._first(pod, turn)
+        cards = [lock.physical_id(s) for s in ids] if settings.prefer_ids else None
+        name = pod.all_containers[turn.index].name
+        grant = grant.with_slices(name, slices_of(turn.devices, cards))
+        _, edits = self._edits(grant, grant.of(name), self._cards(grant))
+        self._keep(grant)
+        return spelled_out(edits)
+
+    def _first(self, pod: Pod, turn: lock.Turn) -> PodGrant:
+        """The pod's grant from what is kept, else from its annotations; not checked yet."""
+        parts = self._parts
+        kept = self.admitted.get(pod.metadata.uid)
+        if kept is not None:
+            return kept
+        text = grant_text(pod) or pod.metadata.annotations.get(names.POD_DEVICES_TO_ALLOCATE, "")
+        if turn.index >= len(pod.all_containers):
+            raise lock.LockError(f"pod {pod.key} has no container {turn.index}: {text!r}")
+        grant = pod_grant(pod, text, parts.node, parts.settings().family)
+        library = parts.files.library()
+        return msgspec.structs.replace(grant, library=library, checked=False)
 
 
 def control(container: ContainerGrant, settings: Settings) -> Control:

@@ -5,7 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 
 from hami_device_plugin.broadcast import Broadcast, heard
-from hami_device_plugin.preparer import NoGrant, PodUnknown, Preparer, Refusal
+from hami_device_plugin.preparer import Preparer
+from hami_device_plugin.refusal import NoGrant, PodUnknown, Refusal
 from hamikit import names
 from hamikit.objects import Pod
 

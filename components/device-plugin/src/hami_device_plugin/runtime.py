@@ -1,4 +1,4 @@
-"""Whether this node's container runtime acts on CDI devices."""
+"""Whether this node's container runtime acts on CDI devices, and whether it is NVIDIA's."""
 
 import glob
 import os
@@ -32,6 +32,12 @@ class Runtime:
         """
         settings = cri_settings(self._config)
         return why_off(self.version, settings, str(self._config), str(self._dynamic_dir))
+
+    def has_nvidia(self) -> bool | None:
+        """Whether an NVIDIA runtime is set up; None where that cannot be read."""
+        if not self.version.startswith("containerd://"):
+            return None
+        return names_nvidia(cri_settings(self._config))
 
 
 def why_off(version: str, settings: Mapping[str, Any], path: str, dynamic_dir: str) -> str | None:
@@ -69,6 +75,20 @@ def _containerd_off(
     return None
 
 
+def names_nvidia(settings: Mapping[str, Any]) -> bool:
+    """Whether one of the runtimes in the CRI plugin's settings is NVIDIA's."""
+    runtimes = _mapping(_mapping(settings.get("containerd")).get("runtimes"))
+    programs = [
+        str(_mapping(_mapping(runtime).get("options")).get("BinaryName", ""))
+        for runtime in runtimes.values()
+    ]
+    return any("nvidia" in text for text in [*runtimes, *map(os.path.basename, programs)])
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _real(folder: str) -> str:
     # /var/run is /run nearly everywhere, and either spelling is in use.
     return f"/var{folder}" if folder.startswith("/run/") else folder
@@ -82,8 +102,17 @@ def cri_settings(path: Path) -> dict[str, Any]:
         plugins = found.get("plugins")
         if isinstance(plugins, dict):
             for section in _SECTIONS:
-                settings |= plugins.get(section) or {}
+                settings = _laid_over(settings, _mapping(plugins.get(section)))
     return settings
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A later file's settings over an earlier one's: tables by key, all else replaced."""
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            merged[key] = _laid_over(below[key], above[key])
+    return merged
 
 
 def _imports(path: Path, document: Mapping[str, Any]) -> list[Path]:

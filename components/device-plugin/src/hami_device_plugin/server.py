@@ -1,8 +1,7 @@
 """kubelet's questions, answered over gRPC; nothing here decides anything."""
 
-import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
 import grpc
@@ -10,14 +9,20 @@ import structlog
 
 from hami_device_plugin.api import deviceplugin_pb2 as api
 from hami_device_plugin.broadcast import Broadcast
+from hami_device_plugin.lock import LockError
 from hami_device_plugin.metrics import Metrics
-from hami_device_plugin.preparer import Refusal
-from hamikit import names
+from hami_device_plugin.refusal import Refusal
 
 log = structlog.get_logger()
 
 SERVICE = "v1beta1.DevicePlugin"
-OPTIONS = api.DevicePluginOptions(pre_start_required=True, get_preferred_allocation_available=False)
+
+
+def options(*, prefers: bool) -> api.DevicePluginOptions:
+    """What we want of kubelet: the one source for Register and GetDevicePluginOptions."""
+    return api.DevicePluginOptions(
+        pre_start_required=True, get_preferred_allocation_available=prefers
+    )
 
 
 class Prepares(Protocol):
@@ -27,9 +32,18 @@ class Prepares(Protocol):
         """For the containers that hold these ids."""
 
 
-def fresh_name() -> str:
-    """A name for a CDI device that no container has had yet: a letter, then hex digits."""
-    return f"c{secrets.token_hex(12)}"
+class Allocates(Protocol):
+    """Answers for containers that kubelet admits; LockError makes it fail the pod."""
+
+    async def answers(
+        self, requests: Sequence[Sequence[str]]
+    ) -> Sequence[api.ContainerAllocateResponse]:
+        """For the ids of each container."""
+
+    async def preferred(
+        self, wishes: Sequence[tuple[Sequence[str], Sequence[str], int]]
+    ) -> Sequence[Sequence[str]]:
+        """Which ids each container is to get: of those available, those that must be, how many."""
 
 
 class DevicePlugin:
@@ -38,15 +52,18 @@ class DevicePlugin:
     def __init__(
         self,
         slots: Callable[[], dict[str, bool]],
+        allocator: Allocates,
         prestart: Prepares,
         news: Broadcast,
         metrics: Metrics,
         *,
         on_stream_end: Callable[[], None],
-        new_name: Callable[[], str] = fresh_name,
+        options: api.DevicePluginOptions,
+        numa: Callable[[str], int | None] = lambda _slot: None,
     ) -> None:
-        self._slots, self._prestart, self._news, self._metrics = slots, prestart, news, metrics
-        self._on_stream_end, self._new_name = on_stream_end, new_name
+        self._slots, self._allocator, self._prestart = slots, allocator, prestart
+        self._news, self._metrics = news, metrics
+        self._on_stream_end, self._options, self._numa = on_stream_end, options, numa
         self._streams = 0
         self._ending = False
 
@@ -82,8 +99,8 @@ class DevicePlugin:
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     async def options(self, _request: api.Empty, _context: Any) -> api.DevicePluginOptions:
-        """We want PreStartContainer."""
-        return OPTIONS
+        """The same as at registration."""
+        return self._options
 
     async def list_and_watch(
         self, _request: api.Empty, _context: Any
@@ -110,26 +127,27 @@ class DevicePlugin:
         self._metrics.count_slots(healthy, len(slots) - healthy)
         log.info("slots announced", healthy=healthy, unhealthy=len(slots) - healthy)
         devices = [
-            api.Device(ID=slot, health="Healthy" if fine else "Unhealthy")
+            api.Device(
+                ID=slot, health="Healthy" if fine else "Unhealthy", topology=self._topology(slot)
+            )
             for slot, fine in slots.items()
         ]
         return api.ListAndWatchResponse(devices=devices)
 
-    async def allocate(self, request: api.AllocateRequest, _context: Any) -> api.AllocateResponse:
-        """A token per container, by which PreStartContainer knows it again; never waits.
+    def _topology(self, slot: str) -> api.TopologyInfo | None:
+        node = self._numa(slot)
+        return None if node is None else api.TopologyInfo(nodes=[api.NUMANode(ID=node)])
 
-        A runtime that ignores the CDI device shall give no card instead of all.
-        """
+    async def allocate(self, request: api.AllocateRequest, context: Any) -> api.AllocateResponse:
+        """The allocator's answers; kubelet's loop waits for this."""
         self._metrics.allocations.inc(len(request.container_requests))
-        return api.AllocateResponse(
-            container_responses=[
-                api.ContainerAllocateResponse(
-                    envs={names.ENV_VISIBLE_DEVICES: names.VISIBLE_VOID},
-                    cdi_devices=[api.CDIDevice(name=f"{names.CDI_KIND}={self._new_name()}")],
-                )
-                for _ in request.container_requests
-            ]
-        )
+        ids = [list(wish.devices_ids) for wish in request.container_requests]
+        try:
+            answers = await self._allocator.answers(ids)
+        except LockError as error:
+            log.warning("allocation refused", text=str(error))
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        return api.AllocateResponse(container_responses=answers)
 
     async def pre_start(
         self, request: api.PreStartContainerRequest, context: Any
@@ -154,11 +172,11 @@ class DevicePlugin:
     async def preferred(
         self, request: api.PreferredAllocationRequest, _context: Any
     ) -> api.PreferredAllocationResponse:
-        """Any ids do, because none stands for a card: those that must be, then the first."""
-        answers = []
-        for wish in request.container_requests:
-            must = list(wish.must_include_deviceIDs)
-            others = [i for i in wish.available_deviceIDs if i not in must]
-            chosen = (must + others)[: wish.allocation_size]
-            answers.append(api.ContainerPreferredAllocationResponse(deviceIDs=chosen))
+        """One answer for each container, empty where there is no preference."""
+        wishes = [
+            (wish.available_deviceIDs, wish.must_include_deviceIDs, wish.allocation_size)
+            for wish in request.container_requests
+        ]
+        chosen = await self._allocator.preferred(wishes)
+        answers = [api.ContainerPreferredAllocationResponse(deviceIDs=ids) for ids in chosen]
         return api.PreferredAllocationResponse(container_responses=answers)

@@ -3,11 +3,22 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from hamikit import names
 from hamikit.deviceconfig import ConfigError, nvidia_family
 from hamikit.devices import NVIDIA, DeviceFamily
+
+
+class Wish(StrEnum):
+    """What the operator wants of a node: `auto` is late binding where CDI is on, else the lock."""
+
+    LATE = "late"
+    LOCK = "lock"
+    AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +41,28 @@ class Settings:
     log_level: int | None = None
     hidden_uuids: frozenset[str] = frozenset()
     hidden_indexes: frozenset[int] = frozenset()
+    wish: Wish = Wish.LATE
+    """Which protocol this node is to speak."""
+    numa_hints: bool = False
+    """With the lock protocol: kubelet is told the NUMA node of each id's card."""
+    prefer_ids: bool = False
+    """With the lock protocol: kubelet is told which ids to choose, and the card follows the id."""
+
+
+_WORDS = {
+    int: "of type int",
+    float: "of type float",
+    bool: "of type bool",
+    str: "of type str",
+    Wish: f"one of {', '.join(Wish)}",
+}
+
+
+class _Filter(msgspec.Struct):
+    """Cards that HAMi is to leave alone."""
+
+    uuid: list[str] | None = None
+    index: list[int] | None = None
 
 
 # Key, lower-cased as HAMi compares it in config.json -> (field, what its value must be).
@@ -41,8 +74,14 @@ _KEYS: dict[str, tuple[str, type]] = {
     "disablecorelimit": ("disable_core_limit", bool),
     "envmayloosenlimits": ("env_may_loosen", bool),
     "libcudaloglevel": ("log_level", int),
+    "binding": ("wish", Wish),
+    "enablenumatopology": ("numa_hints", bool),
 }
-_NODE_KEYS: dict[str, tuple[str, type]] = {**_KEYS, "operatingmode": ("mode", str)}
+_NODE_KEYS: dict[str, tuple[str, type]] = {
+    **_KEYS,
+    "operatingmode": ("mode", str),
+    "enablegetpreferredallocation": ("prefer_ids", bool),
+}
 
 
 def cluster_settings(section: Mapping[str, Any]) -> Settings:
@@ -64,8 +103,8 @@ def node_settings(cluster: Settings, text: str, node: str) -> Settings:
         ConfigError: not the form of config.json, or a value of the wrong kind.
     """
     try:
-        entries = json.loads(text)["nodeconfig"]
-        mine = [_lowered(entry) for entry in entries if entry.get("name") == node]
+        entries = [_lowered(entry) for entry in _lowered(json.loads(text))["nodeconfig"]]
+        mine = [entry for entry in entries if entry.get("name") == node]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f'config.json: {error!r}; it must be {{"nodeconfig": [{{"name": ..., ...}}]}}'
@@ -73,13 +112,21 @@ def node_settings(cluster: Settings, text: str, node: str) -> Settings:
     settings = cluster
     for entry in mine:
         settings = _overlaid(settings, entry, _NODE_KEYS, f"nodeconfig of {node}")
-        hidden = _lowered(entry.get("filterdevices") or {})
-        settings = replace(
-            settings,
-            hidden_uuids=frozenset(hidden.get("uuid") or ()),
-            hidden_indexes=frozenset(hidden.get("index") or ()),
-        )
+        if entry.get("filterdevices") is not None:
+            settings = _filtered(settings, entry["filterdevices"], f"nodeconfig of {node}")
     return _checked(settings)
+
+
+def _filtered(settings: Settings, value: Any, where: str) -> Settings:
+    try:
+        hidden = msgspec.convert(_lowered(value), _Filter)
+    except (msgspec.ValidationError, AttributeError) as error:
+        raise ConfigError(f"{where}: filterdevices is {value!r}: {error}") from error
+    return replace(
+        settings,
+        hidden_uuids=frozenset(hidden.uuid or ()),
+        hidden_indexes=frozenset(hidden.index or ()),
+    )
 
 
 def _lowered(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,9 +145,11 @@ def _overlaid(
             value = float(value)
         if key == "libcudaloglevel" and isinstance(value, str) and value.isdecimal():
             value = int(value)
+        if kind is Wish and value in list(Wish):
+            value = Wish(value)
         # bool is an int in Python; a count of `true` is a mistake.
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise ConfigError(f"{where}: {key} is {value!r}, must be of type {kind.__name__}")
+            raise ConfigError(f"{where}: {key} is {value!r}, must be {_WORDS[kind]}")
         changes[field] = value
     return replace(settings, **changes)
 

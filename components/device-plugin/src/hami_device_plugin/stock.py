@@ -43,6 +43,8 @@ class Stock:
         self._devices: tuple[RegisteredDevice, ...] | None = None
         self._checkpoint = identity.Checkpoint()
         self._lock = threading.Lock()
+        self.by_card = False
+        """Whether ids stand for cards, as HAMi's do; else they stand for none."""
 
     @property
     def devices(self) -> tuple[RegisteredDevice, ...] | None:
@@ -79,4 +81,5 @@ class Stock:
         if self._devices is None:
             before = self._checkpoint.registered_of(self.resource)
             return dict.fromkeys(sorted(held | before), True)
-        return inventory.slots(self._devices, held)
+        form = inventory.card_slots if self.by_card else inventory.slots
+        return form(self._devices, held)

@@ -15,7 +15,14 @@ from hamikit import names
 from hamikit.objects import Node, Pod
 
 T = TypeVar("T")
-OURS = (names.NODE_REGISTER, names.NODE_BINDING, names.NODE_BINDING_REASON, names.NODE_PAUSED)
+OURS = (
+    names.NODE_REGISTER,
+    names.NODE_SCORE,
+    names.NODE_BINDING,
+    names.NODE_BINDING_REASON,
+    names.NODE_CARD_ACCESS,
+    names.NODE_PAUSED,
+)
 
 
 class UninstallApi(Protocol):

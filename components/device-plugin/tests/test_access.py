@@ -1,0 +1,94 @@
+"""By which protocol and by which way containers come to their cards."""
+
+from pathlib import Path
+
+import pytest
+import structlog
+
+from hami_device_plugin.access import Access, CardAccess, decide
+from hami_device_plugin.cdi import node_spec
+from hami_device_plugin.runtime import Runtime, names_nvidia
+from hami_device_plugin.settings import Wish
+
+
+def spec(**edits):
+    """A node's specification of one card."""
+    device = {"name": "0", "containerEdits": edits}
+    document = {"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": [device]}
+    return node_spec("/etc/cdi/nvidia.yaml", document)
+
+
+PLAIN, HOOKED = spec(deviceNodes=[{"path": "/dev/nvidia0"}]), spec(hooks=[{"path": "/hook"}])
+OFF = "CDI is switched off"
+
+
+@pytest.mark.parametrize(
+    ("wish", "off", "specs", "nvidia", "binding", "way"),
+    [
+        (Wish.LATE, None, [HOOKED], False, "late", "cdi"),
+        (Wish.LATE, None, [HOOKED], True, "late", "cdi"),
+        (Wish.LATE, None, [], True, "late", "runtime"),
+        (Wish.LATE, None, [], None, "late", "runtime"),
+        (Wish.LATE, None, [], False, "", ""),
+        (Wish.LATE, OFF, [PLAIN], True, "", ""),
+        (Wish.AUTO, None, [PLAIN], True, "late", "cdi"),
+        (Wish.AUTO, OFF, [HOOKED], True, "lock", "runtime"),
+        (Wish.AUTO, OFF, [], None, "lock", "runtime"),
+        (Wish.AUTO, OFF, [PLAIN], False, "lock", "list"),
+        (Wish.AUTO, OFF, [PLAIN, HOOKED], False, "", ""),
+        (Wish.AUTO, OFF, [], False, "", ""),
+        (Wish.LOCK, None, [HOOKED], True, "lock", "runtime"),
+    ],
+)
+def test_what_a_node_can_do(wish, off, specs, nvidia, binding, way):
+    """Late binding needs CDI; the lock needs somebody who brings the cards."""
+    found = decide(wish, off, specs, nvidia_runtime=nvidia)
+    assert (found.binding, found.way) == (binding, way)
+    assert (found.reason is None) == (binding == "late")
+    if off and binding != "late":
+        assert off in found.reason
+
+
+def test_hooks_that_nobody_runs_are_named():
+    """And what to do about it."""
+    said = decide(Wish.AUTO, OFF, [HOOKED], nvidia_runtime=False).reason
+    assert "hooks of /etc/cdi/nvidia.yaml" in said
+    assert "switch CDI on" in said
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "found"),
+    [
+        ({"nvidia": {}}, True),
+        ({"gpu": {"options": {"BinaryName": "/usr/bin/nvidia-container-runtime"}}}, True),
+        ({"runc": {"options": {"BinaryName": "/opt/nvidia/bin/runc"}}}, False),
+        ({}, False),
+        ("x", False),
+    ],
+)
+def test_an_nvidia_runtime_goes_by_its_name_or_its_program(runtimes, found):
+    """Not by the folder that a program lies in."""
+    assert names_nvidia({"containerd": {"runtimes": runtimes}}) is found
+
+
+def test_a_change_is_told_once_and_stands_in_the_log(tmp_path):
+    """One line with all there is to know."""
+    changes, specs, config = [], [HOOKED], tmp_path / "config.toml"
+    config.write_text("")
+    access = CardAccess(
+        lambda: Wish.AUTO,
+        Runtime(config, Path("/var/run/cdi")),
+        lambda: specs,
+        lambda: changes.append(1),
+    )
+    assert not access.known
+    with structlog.testing.capture_logs() as lines:
+        access.runs("containerd://2.2.1")
+        access.look()
+        assert access.now == Access("late", "cdi")
+        config.write_text("[plugins.'io.containerd.cri.v1.runtime']\nenable_cdi = false\n")
+        access.look()
+    assert access.known
+    assert [(line["binding"], line["way"]) for line in lines] == [("late", "cdi"), ("none", "none")]
+    assert lines[0]["specs"] == ["/etc/cdi/nvidia.yaml"]
+    assert len(changes) == 2
