@@ -23,29 +23,29 @@ OFF = "CDI is switched off"
 
 
 @pytest.mark.parametrize(
-    ("wish", "off", "specs", "nvidia", "binding", "way"),
+    ("wish", "off", "specs", "nvidia", "can"),
     [
-        (Wish.LATE, None, [HOOKED], False, "late", "cdi"),
-        (Wish.LATE, None, [HOOKED], True, "late", "cdi"),
-        (Wish.LATE, None, [], True, "late", "runtime"),
-        (Wish.LATE, None, [], None, "late", "runtime"),
-        (Wish.LATE, None, [], False, "", ""),
-        (Wish.LATE, OFF, [PLAIN], True, "", ""),
-        (Wish.AUTO, None, [PLAIN], True, "late", "cdi"),
-        (Wish.AUTO, OFF, [HOOKED], True, "lock", "runtime"),
-        (Wish.AUTO, OFF, [], None, "lock", "runtime"),
-        (Wish.AUTO, OFF, [PLAIN], False, "lock", "list"),
-        (Wish.AUTO, OFF, [PLAIN, HOOKED], False, "", ""),
-        (Wish.AUTO, OFF, [], False, "", ""),
-        (Wish.LOCK, None, [HOOKED], True, "lock", "runtime"),
+        (Wish.LATE, None, [HOOKED], False, ("late", "cdi")),
+        (Wish.LATE, None, [HOOKED], True, ("late", "cdi")),
+        (Wish.LATE, None, [], True, ("late", "runtime")),
+        (Wish.LATE, None, [], None, ("late", "runtime")),
+        (Wish.LATE, None, [], False, ("", "")),
+        (Wish.LATE, OFF, [PLAIN], True, ("", "")),
+        (Wish.AUTO, None, [PLAIN], True, ("late", "cdi")),
+        (Wish.AUTO, OFF, [HOOKED], True, ("lock", "runtime")),
+        (Wish.AUTO, OFF, [], None, ("lock", "runtime")),
+        (Wish.AUTO, OFF, [PLAIN], False, ("lock", "list")),
+        (Wish.AUTO, OFF, [PLAIN, HOOKED], False, ("", "")),
+        (Wish.AUTO, OFF, [], False, ("", "")),
+        (Wish.LOCK, None, [HOOKED], True, ("lock", "runtime")),
     ],
 )
-def test_what_a_node_can_do(wish, off, specs, nvidia, binding, way):
+def test_what_a_node_can_do(wish, off, specs, nvidia, can):
     """Late binding needs CDI; the lock needs somebody who brings the cards."""
     found = decide(wish, off, specs, nvidia_runtime=nvidia)
-    assert (found.binding, found.way) == (binding, way)
-    assert (found.reason is None) == (binding == "late")
-    if off and binding != "late":
+    assert (found.binding, found.way) == can
+    assert (found.reason is None) == (found.binding == "late")
+    if off and found.binding != "late":
         assert off in found.reason
 
 
