@@ -167,6 +167,13 @@ static const struct hook *choose_by_version(const char *name, int version, uint6
             best = hook;
         }
     }
+    for (unsigned i = 0; i < HOOK_ALIAS_COUNT; i++) {
+        const struct hook_alias *alias = &hook_aliases[i];
+        if (strcmp(alias->base, name) == 0 && alias->version <= version &&
+            atomic_load(&real_functions[alias->id]) != NULL) {
+            best = &hooks[alias->id];
+        }
+    }
     return best;
 }
 

@@ -22,6 +22,15 @@ struct hook {
 
 extern const struct hook hooks[HOOK_COUNT];
 
+/* From `version` on `base` means a symbol whose own base is another. */
+struct hook_alias {
+    const char *base;
+    int version;
+    enum hook_id id;
+};
+
+extern const struct hook_alias hook_aliases[HOOK_ALIAS_COUNT];
+
 /* The driver's own function behind a wrapper; never NULL: a driver that lacks it is answered for
  * with an error. */
 #define REAL(symbol) ((symbol##_fn *)dispatch_real(HOOK_##symbol))

@@ -265,6 +265,27 @@ class Guest(GraphCalls, ShareCalls):
         )
         return [result, owner_of(found.value)]
 
+    def lookup_all(self, questions: list[tuple[str, int, int]]):
+        """The owners of what cuGetProcAddress, the newest that there is, answers to each."""
+        driver, answers = self._driver(), []
+        newest = getattr(driver, "cuGetProcAddress_v2", None)
+        for name, version, flags in questions:
+            found = HANDLE()
+            wanted = c_char_p(name.encode()), byref(found), version, U64(flags)
+            if newest is None:
+                driver.cuGetProcAddress(*wanted)
+            else:
+                newest(*wanted, byref(c_int()))
+            answers.append(owner_of(found.value))
+        return answers
+
+    def symbols(self, names: list[str]):
+        """The owners of what dlsym finds in the driver."""
+        libc, driver = ctypes.CDLL(None), HANDLE(self._driver()._handle)
+        libc.dlsym.restype = HANDLE
+        libc.dlsym.argtypes = [HANDLE, c_char_p]
+        return [owner_of(libc.dlsym(driver, name.encode())) for name in names]
+
     def next_of(self, symbol: str):
         """Whose function RTLD_NEXT finds."""
         libc = ctypes.CDLL(None)

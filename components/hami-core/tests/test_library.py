@@ -112,6 +112,8 @@ int cuMemAlloc(unsigned *pointer, unsigned bytes) { return 900; }
 int cuMemAlloc_v2(unsigned long long *pointer, unsigned long bytes) { return 901; }
 int cuMemAllocAsync(unsigned long long *pointer, unsigned long bytes, void *stream) { return 902; }
 int cuMemAllocAsync_ptsz(unsigned long long *pointer, unsigned long bytes, void *s) { return 903; }
+int cuGraphInstantiate_v2(void) { return 905; }
+int cuGraphInstantiateWithFlags(void) { return 906; }
 static int hidden(void) { return 904; }
 int cuGetProcAddress(const char *name, void **function, int version, unsigned long flags) {
     *function = (void *)hidden;
@@ -138,11 +140,13 @@ def test_an_unknown_address_is_mapped_by_name_version_and_flags(container, tmp_p
         (("cuMemAlloc", 2000, 0), "cuMemAlloc"),
         (("cuMemAllocAsync", 12000, 1), "cuMemAllocAsync"),
         (("cuMemAllocAsync", 12000, 2), "cuMemAllocAsync_ptsz"),
+        (("cuGraphInstantiate", 11080, 0), "cuGraphInstantiate_v2"),
+        (("cuGraphInstantiate", 12000, 0), "cuGraphInstantiateWithFlags"),
     ):
         assert guest.ask("lookup", *question) == [0, ["libvgpu.so", symbol]]
     assert guest.ask("lookup", "cuEventCreate", 12000, 0)[1][0] == "libcuda.so.1"
     assert guest.ask("lookup", "cuNoSuch", 12000, 0) == [0, None]
-    assert container.usage.unknown_symbols == 4
+    assert container.usage.unknown_symbols == 6
 
 
 def test_dlsym_does_not_invent_what_the_driver_lacks(container):

@@ -297,3 +297,11 @@ CUresult cuCtxSynchronize(void) {
     cu_wait_context(ctx);
     return CUDA_SUCCESS;
 }
+
+CUresult cuCtxSynchronize_v2(CUcontext context) {
+    ENTER();
+    if (!valid(context))
+        return CUDA_ERROR_INVALID_CONTEXT;
+    cu_wait_context(context);
+    return CUDA_SUCCESS;
+}

@@ -63,6 +63,12 @@ typedef struct {
 } CUDA_ARRAY3D_DESCRIPTOR;
 
 typedef struct {
+    uint32_t width, height, depth;
+    int format;
+    uint32_t channels, flags;
+} CUDA_ARRAY3D_DESCRIPTOR_v1;
+
+typedef struct {
     int type; /* 1 device, 2 host, 3 host NUMA, 4 current host NUMA, 6 a part of a device */
     int id;
 } CUmemLocation;
