@@ -91,11 +91,20 @@ def test_no_placement():
     [
         ({"gpu": 1, "cores": 500}, "invalid", "InvalidDeviceRequest: container 'main'"),
         ({}, "not ours", "asks for none of our devices"),
-        ({"mem": 100}, "not ours", "names nvidia.com/gpumem but no nvidia.com/gpu"),
     ],
 )
 def test_requests_that_ask_for_nothing(limits, state, said):
-    """Invalid, absent, or not yet filled in by admission."""
+    """Invalid, or none."""
     answer = ExplainWorld().simulator.simulate(make_pod("p", container(**limits)))
     assert answer.state == state
     assert said in answer.text
+
+
+def test_what_admission_would_add():
+    """Memory alone means one card, a bare card all of its compute."""
+    world = ExplainWorld(make_node("n", device("a"), device("b", 1)))
+    answer = world.simulator.simulate(make_pod("p", container("c", mem=100), container("d", gpu=1)))
+    assert [(d.container, d.memory_mib, d.cores) for d in answer.devices] == [
+        ("c", 100, 0),
+        ("d", 8000, 100),
+    ]

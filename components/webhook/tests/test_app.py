@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry
 
 from hami_webhook.app import create_app
 from hami_webhook.metrics import Metrics
-from hami_webhook.quota import Quotas, QuotaSpec, ResourceQuota
 from hami_webhook.rules import Rules
 from hamikit.devices import NVIDIA
 from hamikit.informer import Change
 from hamikit.objects import Metadata
+from hamikit.quotas import Quotas, QuotaSpec, ResourceQuota
 
 
 class Asked:

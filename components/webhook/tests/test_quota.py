@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from hami_webhook.quota import Quotas, QuotaSpec, ResourceQuota, excesses, limits_of
+from hami_webhook.quota import excesses
 from hami_webhook.rules import Rules
 from hamikit.devices import NVIDIA
 from hamikit.informer import Change
 from hamikit.objects import Container, Metadata, Pod, PodSpec, Resources
+from hamikit.quotas import Quotas, QuotaSpec, ResourceQuota, limits_of
 
 GPU, MEM, PERCENT, CORES, _ = NVIDIA.resources
 RULES = Rules()

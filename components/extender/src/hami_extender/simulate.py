@@ -13,7 +13,9 @@ from hami_extender.explain import NODES_TOLD
 from hami_extender.selection import BAD_REQUEST
 from hami_extender.snapshot import Snapshot
 from hami_extender.survey import PodAnswer, Survey, devices_of, reasons_of
-from hamikit.objects import Pod
+from hamikit.devices import DeviceFamily
+from hamikit.fill import wish_of
+from hamikit.objects import Container, Pod
 from hamikit.shape import RequestError
 
 YAML_LIMIT = 256 * 1024
@@ -92,12 +94,14 @@ class Simulator:
 
     def simulate(self, pod: Pod, limit: int = NODES_TOLD) -> PodAnswer:
         """The placement, or the reasons of `limit` nodes in full."""
+        for family in self._snapshot.families:
+            pod = _filled(pod, family)
         try:
             question = self._survey.question(pod)
         except RequestError as error:
             return PodAnswer(pod.key, "invalid", f"{BAD_REQUEST}: {error}")
         if question is None:
-            return PodAnswer(pod.key, "not ours", self._without_device(pod))
+            return PodAnswer(pod.key, "not ours", "asks for none of our devices")
         with self._snapshot.lock:
             fits, refusals = self._survey.split(question)
             best = score.best_nodes(fits, self._survey.policy(question), max(limit, 1))
@@ -119,20 +123,21 @@ class Simulator:
             nodes=tuple(NodeAnswer(name, fits=True) for name in best),
         )
 
-    def _without_device(self, pod: Pod) -> str:
-        families = self._snapshot.families
-        ours = {name for family in families for name in family.resources}
-        parts = [
-            part
-            for container in pod.all_containers
-            if container.resources is not None
-            for part in (container.resources.limits, container.resources.requests)
-        ]
-        named = sorted({name for part in parts for name in part or {} if name in ours})
-        if not named:
-            return "asks for none of our devices"
-        counts = " or ".join(f.count for f in families if set(named) & set(f.resources))
-        return (
-            f"names {', '.join(named)} but no {counts}, which admission fills in; "
-            "send what `kubectl create --dry-run=server -o json` answers"
-        )
+
+def _filled(pod: Pod, family: DeviceFamily) -> Pod:
+    """The pod with the limits that admission would add."""
+
+    def complete(container: Container) -> Container:
+        added = wish_of(container, family).added
+        if not added or container.resources is None:
+            return container
+        limits = {**(container.resources.limits or {}), **added}
+        resources = msgspec.structs.replace(container.resources, limits=limits)
+        return msgspec.structs.replace(container, resources=resources)
+
+    spec = msgspec.structs.replace(
+        pod.spec,
+        containers=list(map(complete, pod.spec.containers)),
+        init_containers=list(map(complete, pod.init_containers)),
+    )
+    return msgspec.structs.replace(pod, spec=spec)

@@ -22,12 +22,12 @@ from hami_webhook.config import (
 )
 from hami_webhook.live import LiveRules
 from hami_webhook.metrics import Metrics
-from hami_webhook.quota import Quotas
 from hami_webhook.rules import Rules
 from hami_webhook.server import Server
 from hamikit import logs
 from hamikit.configcheck import check
 from hamikit.deviceconfig import ConfigError, load_family
+from hamikit.quotas import Quotas
 from hamikit.service import Lifecycle, serve, status_app
 
 log = structlog.get_logger()

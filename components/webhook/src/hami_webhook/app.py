@@ -9,9 +9,9 @@ import structlog
 import waitress
 
 from hami_webhook.metrics import Metrics
-from hami_webhook.quota import Limits, Quotas
 from hami_webhook.review import Answer, Outcome, Question, ReviewError, decide, decode, encode
 from hami_webhook.rules import Rules
+from hamikit.quotas import Limits, Quotas
 from hamikit.service import App
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import structlog
 
 from hami_webhook.config import ServeConfig
-from hami_webhook.quota import Quotas, ResourceQuota
+from hamikit.quotas import Quotas, ResourceQuota
 
 log = structlog.get_logger()
 

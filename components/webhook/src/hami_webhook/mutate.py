@@ -7,9 +7,9 @@ so it cannot change.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hami_webhook.fill import Wish, wish_of
 from hami_webhook.rules import Rules
 from hamikit import names
+from hamikit.fill import Wish, wish_of
 from hamikit.objects import Container, EnvVar, Pod
 from hamikit.quantity import parse_integer
 

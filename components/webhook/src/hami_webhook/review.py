@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from hami_webhook.mutate import Operation, mutate
-from hami_webhook.quota import Limits, excesses
+from hami_webhook.quota import excesses
 from hami_webhook.rules import Rules
 from hami_webhook.validate import validate
 from hamikit.objects import Pod
+from hamikit.quotas import Limits
 
 VERSIONS = ("admission.k8s.io/v1", "admission.k8s.io/v1beta1")
 MAX_FAULTS = 10

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from hami_webhook.fill import Wish, is_zero, wish_of
 from hami_webhook.rules import Rules
 from hamikit import names
 from hamikit.codec import split_list
 from hamikit.devices import DeviceFamily
+from hamikit.fill import Wish, is_zero, wish_of
 from hamikit.objects import Container, Pod
 from hamikit.quantity import QuantityError, parse_integer
 from hamikit.shape import INT32_MAX, Quantities, RequestError, parse_container

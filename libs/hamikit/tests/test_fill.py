@@ -1,11 +1,11 @@
-"""Behaviour of hami_webhook.fill: HAMi's rules for what a container left out."""
+"""Behaviour of hamikit.fill: HAMi's rules for what a container left out."""
 
 from dataclasses import replace
 
 import pytest
 
-from hami_webhook.fill import wish
 from hamikit.devices import NVIDIA
+from hamikit.fill import wish
 
 GPU, MEM, PERCENT, CORES = (
     NVIDIA.count,
