@@ -101,7 +101,14 @@ typedef struct {
 typedef int nvmlReturn_t;
 typedef struct nvmlDevice_st *nvmlDevice_t;
 
-enum { NVML_SUCCESS = 0, NVML_ERROR_LIBRARY_NOT_FOUND = 12 };
+enum {
+    NVML_SUCCESS = 0,
+    NVML_ERROR_NOT_FOUND = 6,
+    NVML_ERROR_INSUFFICIENT_SIZE = 7,
+    NVML_ERROR_LIBRARY_NOT_FOUND = 12,
+};
+enum { NVML_PROCESS_MODE_COMPUTE = 0 };
+#define NVML_NO_INSTANCE 0xffffffffu
 enum { NVML_UUID_SIZE = 96 };
 
 typedef struct {
@@ -112,5 +119,45 @@ typedef struct {
     unsigned int version;
     unsigned long long total, reserved, free, used;
 } nvmlMemory_v2_t;
+
+typedef struct {
+    unsigned int pid;
+    unsigned long long used;
+} nvmlProcessInfo_v1_t;
+
+typedef struct {
+    unsigned int pid;
+    unsigned long long used;
+    unsigned int gpu_instance, compute_instance;
+} nvmlProcessInfo_v2_t; /* and of the third version */
+
+typedef struct {
+    unsigned int pid;
+    unsigned long long used;
+    unsigned int gpu_instance, compute_instance;
+    unsigned long long used_protected;
+} nvmlProcessDetail_t;
+
+typedef struct {
+    unsigned int version, mode, count;
+    nvmlProcessDetail_t *rows;
+} nvmlProcessDetailList_t;
+
+typedef struct {
+    unsigned int pid;
+    unsigned long long timestamp;
+    unsigned int sm, memory, encoder, decoder;
+} nvmlProcessUtilizationSample_t;
+
+typedef struct {
+    unsigned long long timestamp;
+    unsigned int pid, sm, memory, encoder, decoder, jpeg, optical_flow;
+} nvmlProcessUtilizationInfo_t;
+
+typedef struct {
+    unsigned int version, count;
+    unsigned long long last_seen;
+    nvmlProcessUtilizationInfo_t *samples;
+} nvmlProcessesUtilizationInfo_t;
 
 #endif

@@ -122,14 +122,28 @@ void ledger_note_overhead(struct hami_usage *usage, unsigned slot, unsigned devi
     atomic_store(SHARED(usage->slots[slot].share_units[device][kind]), units);
 }
 
+bool ledger_shares(const struct hami_usage *usage, unsigned slot, unsigned device, uint64_t *data,
+                   uint64_t *overhead) {
+    struct hami_usage_slot *one = &((struct hami_usage *)usage)->slots[slot];
+    if (atomic_load(SHARED(one->state)) != HAMI_SLOT_LIVE) {
+        return false;
+    }
+    *data = 0;
+    *overhead = 0;
+    for (unsigned kind = 0; kind < HAMI_KINDS; kind++) {
+        *(is_overhead(kind) ? overhead : data) +=
+            atomic_load(SHARED(one->share_units[device][kind]));
+    }
+    return true;
+}
+
 uint64_t ledger_overhead(const struct hami_usage *usage, unsigned device) {
-    struct hami_usage *shared = (struct hami_usage *)usage;
     uint64_t sum = 0;
     for (unsigned slot = 0; slot < HAMI_MAX_SLOTS; slot++) {
-        struct hami_usage_slot *one = &shared->slots[slot];
-        if (atomic_load(SHARED(one->state)) == HAMI_SLOT_LIVE) {
-            sum += atomic_load(SHARED(one->share_units[device][HAMI_KIND_CONTEXT]));
-            sum += atomic_load(SHARED(one->share_units[device][HAMI_KIND_MODULE]));
+        uint64_t data = 0;
+        uint64_t overhead = 0;
+        if (ledger_shares(usage, slot, device, &data, &overhead)) {
+            sum += overhead;
         }
     }
     return sum;

@@ -40,6 +40,11 @@ bool ledger_apply(struct hami_usage *usage, unsigned slot, const struct ledger_c
 void ledger_note_overhead(struct hami_usage *usage, unsigned slot, unsigned device,
                           enum hami_kind kind, uint64_t units);
 
+/* What a live slot holds on a device, in units: asked for, and overhead. False: the slot is free.
+ */
+bool ledger_shares(const struct hami_usage *usage, unsigned slot, unsigned device, uint64_t *data,
+                   uint64_t *overhead);
+
 /* The overhead of all live slots on a device: what a strict policy takes off the limit. */
 uint64_t ledger_overhead(const struct hami_usage *usage, unsigned device);
 

@@ -97,7 +97,13 @@ struct usage_file usage_file_open(const char *path) {
 struct hami_usage *usage_file_private(void) {
     void *pages =
         mmap(NULL, HAMI_USAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return pages == MAP_FAILED ? NULL : pages;
+    if (pages == MAP_FAILED) {
+        return NULL;
+    }
+    struct hami_usage_slot *own = ((struct hami_usage *)pages)->slots;
+    own->pid = (int)syscall(SYS_getpid);
+    own->state = HAMI_SLOT_LIVE;
+    return pages;
 }
 
 /*

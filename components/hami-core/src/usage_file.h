@@ -15,7 +15,8 @@ struct usage_file {
 
 struct usage_file usage_file_open(const char *path);
 
-/* A region of our own, for a process that cannot share; NULL without memory. */
+/* A region of our own, for a process that cannot share, which has its first slot; NULL without
+ * memory. */
 struct hami_usage *usage_file_private(void);
 
 /* A slot that is ours until we die, cleared of whoever had it before; -1 if all are taken. */

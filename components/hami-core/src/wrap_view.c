@@ -3,6 +3,7 @@
 #include "account.h"
 #include "dispatch.h"
 #include "ledger.h"
+#include "nvml_device.h"
 #include "pool.h"
 
 struct view {
@@ -102,22 +103,12 @@ CUresult cuDeviceTotalMem(unsigned int *bytes, CUdevice device) {
 }
 
 static bool slice_of_nvml(nvmlDevice_t device, struct view *view) {
-    typedef nvmlReturn_t get_uuid_fn(nvmlDevice_t, char *, unsigned int);
-    static void *_Atomic cached;
-    char uuid[NVML_UUID_SIZE];
     struct process *process = process_limits();
-    if (process == NULL) {
+    int index = DEVICE_UNGRANTED;
+    if (process == NULL || !nvml_device_index(process, device, &index)) {
         return false;
     }
-    get_uuid_fn *get_uuid = (get_uuid_fn *)atomic_load(&cached);
-    if (get_uuid == NULL) {
-        get_uuid = (get_uuid_fn *)dispatch_driver(LIBRARY_NVML, "nvmlDeviceGetUUID");
-        atomic_store(&cached, (void *)get_uuid);
-    }
-    if (get_uuid == NULL || get_uuid(device, uuid, sizeof(uuid)) != NVML_SUCCESS) {
-        return false;
-    }
-    show_slice(process, process_device_by_uuid(process, uuid), view);
+    show_slice(process, index, view);
     return true;
 }
 

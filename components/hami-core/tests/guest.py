@@ -204,6 +204,30 @@ class Guest(GraphCalls, ShareCalls):
         self._nvml.nvmlDeviceGetMemoryInfo_v2(device, byref(two))
         return [[one.total, one.free, one.used], [two.total, two.free, two.used]]
 
+    def processes(self, size: int, room: int):
+        """NVML's list of computing processes: [result, count, [pid, bytes] that were written]."""
+        if self._nvml is None:
+            self.nvml()
+        device, count = HANDLE(), c_uint(room)
+        self._nvml.nvmlDeviceGetHandleByIndex_v2(0, byref(device))
+        rows = (U64 * (room * size // 8))()
+        form = {16: "", 24: "_v2"}[size]
+        call = getattr(self._nvml, "nvmlDeviceGetComputeRunningProcesses" + form)
+        result = call(device, byref(count), rows if room else None)
+        words = size // 8
+        shown = [[rows[i * words], rows[i * words + 1]] for i in range(min(room, count.value))]
+        return [result, count.value, shown]
+
+    def work(self, milliseconds: int) -> int:
+        """One kernel of that length, waited for."""
+        module, function, cuda = HANDLE(), HANDLE(), self._driver()
+        return (
+            cuda.cuModuleLoadData(byref(module), b"opaque image")
+            or cuda.cuModuleGetFunction(byref(function), module, b"k_%dus" % (milliseconds * 1000))
+            or cuda.cuLaunchKernel(function, 1, 1, 1, 32, 1, 1, 0, None, None, None)
+            or cuda.cuCtxSynchronize()
+        )
+
     def race(self, threads: int, size: int, rounds: int):
         """Allocates and frees from several threads; counts grants, refusals and other errors."""
         counts = {0: 0, 2: 0}
