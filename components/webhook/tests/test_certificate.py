@@ -9,7 +9,7 @@ from cryptography import x509
 
 from hami_webhook.certificate import LiveCertificate
 from hami_webhook.installer import write_files
-from hami_webhook.issuer import Bundle, issue, usable
+from hami_webhook.issuer import Bundle, issue, successor, trust, usable
 
 HOST = "hami-webhook.hami-system.svc"
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -37,11 +37,31 @@ def test_a_new_bundle_serves():
 
 @pytest.mark.parametrize(
     ("host", "days"),
-    [("other.hami-system.svc", 0), (HOST, 336), (HOST, 366), (HOST, 4000), (HOST, -1)],
+    [("other.hami-system.svc", 0), (HOST, 366), (HOST, 4000), (HOST, -1)],
 )
 def test_what_no_longer_serves(host, days):
-    """Another name, fewer than 30 days left, over, or not begun."""
-    assert not usable(issue(HOST, NOW), host, NOW + timedelta(days=days))
+    """Another name, over, or not begun; its successor is whole."""
+    bundle, now = issue(HOST, NOW), NOW + timedelta(days=days)
+    assert not usable(bundle, host, now)
+    assert usable(successor(bundle, host, now), host, now)
+
+
+def test_a_successor_is_due_only_near_the_end():
+    """At 30 days before the end of the certificate."""
+    bundle = issue(HOST, NOW)
+    assert successor(bundle, HOST, NOW) is None
+    assert successor(bundle, HOST, NOW + timedelta(days=334)) is None
+    assert successor(bundle, HOST, NOW + timedelta(days=336)) is not None
+
+
+def test_the_list_of_the_trusted_stays_short():
+    """However often somebody deletes the Secret; what is over or garbage is left out."""
+    bundles = [issue(HOST, NOW) for _ in range(9)]
+    text = b"".join(bundle.authorities for bundle in bundles)
+    kept = trust(bundles[8].authorities, text, NOW)
+    assert kept == b"".join(bundle.authorities for bundle in [bundles[8], *bundles[:3]])
+    assert trust(text, b"garbage", NOW).startswith(bundles[0].authorities)
+    assert trust(bundles[0].authorities, text, NOW + timedelta(days=4000)) == bundles[0].authorities
 
 
 def test_mixed_up_parts_do_not_serve():

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import jsonpatch
 import pytest
+from cryptography import x509
 from msgspec.json import decode
 
 from hami_webhook.config import parse
@@ -24,7 +25,10 @@ class FakeApi:
     """Objects by path with resource versions; `before` runs once before the next write."""
 
     def __init__(self):
-        self.objects = {REGISTRATION: {"webhooks": [{"name": n, "clientConfig": {}} for n in "ab"]}}
+        webhooks = [{"name": name, "clientConfig": {}} for name in "ab"]
+        self.objects = {
+            REGISTRATION: {"metadata": {"resourceVersion": "1"}, "webhooks": webhooks},
+        }
         self.writes = []
         self.before = None
 
@@ -50,7 +54,7 @@ class FakeApi:
     def request(self, method, path, *, body, content_type):
         assert (method, content_type) == ("PATCH", "application/json-patch+json")
         self._write("jsonpatch", path)
-        self.objects[path] = jsonpatch.apply_patch(self.objects[path], body)
+        self.put(path, jsonpatch.apply_patch(self.objects[path], body))
 
     def put(self, path, body):
         """Store an object under a new version."""
@@ -132,10 +136,9 @@ def test_losing_the_race_to_renew_reads_the_winner(installed, tmp_path):
     later = NOW + timedelta(days=340)
     winner = issue(HOST, later)
     installed.api.before = lambda: installed.api.put_secret(winner)
-    assert Installed(tmp_path / "b", installed.api, later).run() == (
-        winner.certificate,
-        winner.authorities,
-    )
+    shown, trusted = Installed(tmp_path / "b", installed.api, later).run()
+    assert shown == winner.certificate
+    assert trusted.startswith(winner.authorities)
 
 
 def test_renewal_when_fewer_than_30_days_are_left(installed, tmp_path):
@@ -206,14 +209,54 @@ def test_a_refusal_is_passed_on(installed):
     assert installed.api.writes == []
 
 
-def test_a_registration_that_changes_meanwhile_is_looked_at_again(installed):
-    """Whatever stands at that place now may be somebody else's webhook."""
+def test_an_authority_is_told_before_it_signs(installed, tmp_path):
+    """Over the months: a new authority beside the old one, then, later, its certificate."""
+    ending = NOW + timedelta(days=3600)
+    held = issue(HOST, ending - timedelta(days=100), issue(HOST, NOW))
+    installed.api.put_secret(held)
+    shown, both = Installed(tmp_path / "b", installed.api, ending).run()
+    assert shown == held.certificate
+    assert both.endswith(held.authorities)
+    assert len(x509.load_pem_x509_certificates(both)) == 2
+    soon = Installed(tmp_path / "b", installed.api, ending + timedelta(minutes=5))
+    assert soon.run() == (shown, both)
+    assert installed.api.writes == []
+    later = Installed(tmp_path / "b", installed.api, ending + timedelta(minutes=15))
+    new, still = later.run()
+    assert new != shown
+    assert still == both
+    authority = x509.load_pem_x509_certificates(both)[0]
+    x509.load_pem_x509_certificate(new).verify_directly_issued_by(authority)
 
-    def before_the_patch():
-        installed.api.before = installed.api.objects[REGISTRATION]["webhooks"].reverse
 
-    installed.api.before = before_the_patch
-    with pytest.raises(jsonpatch.JsonPatchTestFailed):
-        installed.installer.run_once()
-    assert installed.api.objects[REGISTRATION]["webhooks"][0] == {"name": "b", "clientConfig": {}}
-    installed.run()
+def test_who_loses_the_secret_loses_no_trust(installed, tmp_path):
+    """Another replica shows the old certificate until its next look."""
+    first, old = installed.run()
+    del installed.api.objects[SECRET]
+    shown, both = Installed(tmp_path / "b", installed.api).run()
+    assert shown != first
+    assert both.endswith(old)
+    # This one shows what is trusted already, and changes over at its next look.
+    assert installed.run() == (shown, both)
+
+
+def test_what_is_shown_changes_only_after_trust_has_had_time(installed):
+    """An API server that has not heard of the new authority would refuse every device pod."""
+    first, _ = installed.run()
+    del installed.api.objects[SECRET]
+    assert installed.run()[0] == first
+    assert installed.run()[0] != first
+
+
+def test_who_gets_its_certificate_elsewhere_keeps_only_the_conditions(tmp_path):
+    """With cert-manager nothing is stored, trusted or written here."""
+    api = FakeApi()
+    condition = {"name": "asks-for-a-device", "expression": "old"}
+    api.objects[REGISTRATION]["webhooks"][0]["matchConditions"] = [condition]
+    config = parse(["certificates", "--self-signed=false", f"--certificate-dir={tmp_path}/t"], {})
+    Installer(api, config, conditions=lambda: {"asks-for-a-device": "new"}).run_once()
+    assert [verb for verb, _ in api.writes] == ["jsonpatch"]
+    found = api.objects[REGISTRATION]["webhooks"][0]
+    assert found["matchConditions"][0]["expression"] == "new"
+    assert found["clientConfig"] == {}
+    assert not (tmp_path / "t").exists()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from hami_webhook.config import parse
-from hami_webhook.keeper import keep
+from hami_webhook.keeper import _conditions, keep
 from hamikit.cluster import ApiError, Unreachable
 
 CONFIG = replace(parse(["certificates"], {}), interval_s=3600)
@@ -47,3 +47,16 @@ def test_a_fault_of_ours_is_not_swallowed():
     installer = Scripted(TypeError("bug"))
     with pytest.raises(TypeError):
         keep(CONFIG, installer.stopping, installer)
+
+
+def test_the_conditions_are_those_of_the_file_as_it_is_now(tmp_path):
+    """A renamed resource reaches the registration without a restart; a fault keeps the last."""
+    path = tmp_path / "c.yaml"
+    path.write_text("nvidia: {resourceCountName: a.io/gpu}")
+    present = _conditions(replace(CONFIG, device_config_file=str(path)))
+    assert "'a.io/gpu'" in present()["asks-for-a-device"]
+    path.write_text("nvidia: {resourceCountName: other.io/gpu}")
+    assert "'other.io/gpu'" in present()["asks-for-no-device"]
+    path.write_text("nvidia: {resourceCountName: none}")
+    assert "'other.io/gpu'" in present()["asks-for-a-device"]
+    assert _conditions(CONFIG)() == {}

@@ -39,7 +39,8 @@ class World:
         assert self.certificate.refresh()
         app = create_app(Rules, Metrics(CollectorRegistry()), decide=decide)
         self.socket = str(folder / "s")
-        backend(app, self.socket, connections=limits.connections)
+        self.closing = threading.Event()
+        backend(app, self.socket, connections=limits.connections, closing=self.closing)
         self.front = Front(
             self.certificate.context,
             self.socket,
@@ -140,6 +141,87 @@ def test_silent_clients_stall_nobody(run):
         assert world.counts[-1] == len(silent) + len(greeted) + len(asking)
 
     run(scenario, Limits(handshake_s=60, connections=1000))
+
+
+def test_a_thousand_silent_clients_are_less_than_one_that_asks(run):
+    """With the shipped limits: those that never asked make room, who asks is answered."""
+
+    async def scenario(world):
+        asking = [await world.connect() for _ in range(16)]
+        silent = []
+        for _ in range(10):
+            silent += [await world.plain() for _ in range(100)]
+            for status, _ in await asyncio.gather(*map(ask, asking)):
+                assert status == 200
+            assert (await ask(await world.connect()))[0] == 200
+        assert len(silent) == 1000
+        assert max(world.counts) <= Limits().connections
+
+    run(scenario)
+
+
+HEAD = b"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\x00" * 5000 + b"\r\n\r\n",
+        b"NONSENSE\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        HEAD + b"X: " + b"x" * 1_000_000 + b"\r\n\r\n",
+    ],
+)
+def test_a_malformed_question_harms_its_sender_only(run, text):
+    """It gets an error or is cut off; the next client is served."""
+
+    async def scenario(world):
+        reader, writer = await world.connect()
+        with contextlib.suppress(ConnectionError):
+            writer.write(text)
+            await writer.drain()
+        with contextlib.suppress(ConnectionError):
+            line = await reader.readline()
+            assert line == b"" or line.split()[1][:1] in (b"4", b"5")
+        assert (await ask(await world.connect()))[0] == 200
+
+    run(scenario)
+
+
+def test_a_slow_question_is_answered_in_its_own_time(run):
+    """Byte by byte, while others go by."""
+
+    async def scenario(world):
+        reader, writer = await world.connect()
+        text = HEAD + f"Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+        quick = await world.connect()
+        for index in range(len(text)):
+            writer.write(text[index : index + 1])
+            await writer.drain()
+            if index % 50 == 0:
+                assert (await ask(quick))[0] == 200
+        assert (await answer(reader))[0] == 200
+
+    run(scenario)
+
+
+def test_at_the_end_every_answer_ends_its_connection(run):
+    """So a client does not send another question into one that is about to go."""
+
+    async def scenario(world):
+        reader, writer = await world.connect()
+        assert (await ask((reader, writer)))[0] == 200
+        world.closing.set()
+        writer.write(HEAD + f"Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY)
+        said = await reader.read()
+        assert said.startswith(b"HTTP/1.1 200")
+        assert b"Connection: close\r\n" in said
+        assert b'"allowed":true' in said
+
+    run(scenario)
 
 
 def test_half_a_question_stalls_nobody(run):

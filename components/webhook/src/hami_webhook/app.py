@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import falcon
 import structlog
 import waitress
+from waitress.channel import HTTPChannel
+from waitress.task import WSGITask
 
 from hami_webhook.metrics import Metrics
 from hami_webhook.review import Answer, Outcome, Question, ReviewError, decide, decode, encode
@@ -68,8 +70,14 @@ def create_app(
     return app
 
 
-def backend(app: App, path: str, *, connections: int) -> threading.Thread:
-    """Serve the application on a unix socket in a thread of its own."""
+def backend(
+    app: App, path: str, *, connections: int, closing: threading.Event | None = None
+) -> threading.Thread:
+    """Serve the application on a unix socket in a thread of its own.
+
+    From `closing` on every answer ends its connection, so that a client does not send another
+    question into one that is about to go.
+    """
     # It warns of every request that waits for a thread, which says nothing to anybody here.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     server = waitress.create_server(
@@ -86,6 +94,26 @@ def backend(app: App, path: str, *, connections: int) -> threading.Thread:
         inbuf_overflow=2 * MAX_BODY,
         outbuf_overflow=2 * MAX_BODY,
     )
+    server.channel_class = _channel_class(closing or threading.Event())
     thread = threading.Thread(target=server.run, name="backend", daemon=True)
     thread.start()
     return thread
+
+
+def _channel_class(closing: threading.Event) -> type[HTTPChannel]:
+    """A connection that says `Connection: close` once we are closing.
+
+    An application may not set that header itself (PEP 3333).
+    """
+
+    class Task(WSGITask):  # type: ignore[misc]
+        def build_response_header(self) -> bytes:
+            if closing.is_set():
+                self.set_close_on_finish()
+            header: bytes = super().build_response_header()
+            return header
+
+    class Channel(HTTPChannel):  # type: ignore[misc]
+        task_class = Task
+
+    return Channel

@@ -1,4 +1,6 @@
-"""The CEL condition by which the API server sends us only pods that name our resources."""
+"""The CEL conditions by which the API server sends us only the pods that we have to see."""
+
+from collections.abc import Callable
 
 from hamikit.devices import DeviceFamily
 
@@ -12,6 +14,18 @@ _FORM = (
 def match_condition(family: DeviceFamily) -> str:
     """True for a pod that names one of the family's resources in any container."""
     return _FORM.format(names=", ".join(map(_literal, family.resources)))
+
+
+def no_match_condition(family: DeviceFamily) -> str:
+    """True for every other pod."""
+    return f"!{match_condition(family)}"
+
+
+CONDITIONS: dict[str, Callable[[DeviceFamily], str]] = {
+    "asks-for-a-device": match_condition,
+    "asks-for-no-device": no_match_condition,
+}
+"""By the names that they have in a registration."""
 
 
 def _literal(name: str) -> str:

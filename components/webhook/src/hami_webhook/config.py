@@ -36,13 +36,18 @@ class ServeConfig:
 
 @dataclass(frozen=True, slots=True)
 class CertificatesConfig:
-    """`hami-webhook certificates`: which objects hold the certificate, and where it goes."""
+    """`hami-webhook certificates`: which objects hold the certificate, and where it goes.
+
+    Without `self_signed` only the registration's conditions are kept, by the device configuration.
+    """
 
     certificate_dir: str
     namespace: str
     service: str
     secret: str
     registration: str
+    device_config_file: str | None
+    self_signed: bool
     interval_s: float
     once: bool
     log_level: str
@@ -108,6 +113,8 @@ def _certificates(options: argparse.Namespace) -> CertificatesConfig:
         service=options.service,
         secret=options.secret,
         registration=options.registration,
+        device_config_file=options.device_config_file or None,
+        self_signed=_truth("--self-signed", options.self_signed),
         interval_s=_seconds("--interval-seconds", options.interval_seconds),
         once=options.once,
         log_level=_level(options.log_level),
@@ -204,12 +211,14 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     certificates = command(
         "certificates",
-        "make, store, install and renew the webhook's certificate",
+        "keep the certificate and the registration as they have to be",
         folder,
         namespace,
         ("--service", "SERVICE", SERVICE, "the Service that the API server calls"),
         ("--secret", "SECRET", SECRET, "the Secret that keeps the certificate"),
         ("--registration", "REGISTRATION", REGISTRATION, "the MutatingWebhookConfiguration"),
+        device,
+        ("--self-signed", "SELF_SIGNED", "true", "false: another one issues the certificate"),
         ("--interval-seconds", "INTERVAL_SECONDS", "60", "between two looks"),
         level,
     )

@@ -6,7 +6,7 @@ in the middle.
 
 import base64
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -16,32 +16,19 @@ import structlog
 
 from hami_webhook.certificate import CERTIFICATE_FILE, KEY_FILE
 from hami_webhook.config import CertificatesConfig
-from hami_webhook.issuer import Bundle, issue, usable
+from hami_webhook.issuer import Bundle, issue, successor
+from hami_webhook.registration import Registration
 from hamikit.cluster import Api, ApiError
 from hamikit.objects import Metadata
 
 log = structlog.get_logger()
 
-JSON_PATCH = "application/json-patch+json"
 _ATTEMPTS = 5
 
 
 class _Secret(msgspec.Struct):
     metadata: Metadata
     data: dict[str, str] = msgspec.field(default_factory=dict)
-
-
-class _ClientConfig(msgspec.Struct, rename={"bundle": "caBundle"}):
-    bundle: str = ""
-
-
-class _Webhook(msgspec.Struct, rename={"client": "clientConfig"}):
-    name: str
-    client: _ClientConfig
-
-
-class _Registration(msgspec.Struct):
-    webhooks: list[_Webhook] = msgspec.field(default_factory=list)
 
 
 class Installer:
@@ -52,16 +39,15 @@ class Installer:
         api: Api,
         config: CertificatesConfig,
         *,
+        conditions: Callable[[], Mapping[str, str]] = dict,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api, self._config, self._now = api, config, now
+        self._conditions = conditions
         namespace = quote(config.namespace, safe="")
         self._secrets = f"/api/v1/namespaces/{namespace}/secrets"
         self._secret = f"{self._secrets}/{quote(config.secret, safe='')}"
-        self._registration = (
-            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/"
-            + quote(config.registration, safe="")
-        )
+        self._registration = Registration(api, config.registration)
 
     def run_once(self) -> None:
         """One look at everything, and whatever is to be done.
@@ -70,19 +56,31 @@ class Installer:
             ApiError, Unreachable: the API server refused or did not answer; try again.
             OSError: the files could not be written.
         """
+        if not self._config.self_signed:
+            self._registration.update(None, self._conditions(), self._now())
+            return
         bundle = self._stored_or_new()
         # Trust first: a certificate of an authority that nobody knows would fail every admission.
-        self._register(bundle.authorities)
+        told = self._registration.update(bundle.authorities, self._conditions(), self._now())
+        if told and self._shows_something():
+            # The API servers hear of it by a watch; until the next look the old one is shown.
+            return
         write_files(self._config.certificate_dir, bundle)
+
+    def _shows_something(self) -> bool:
+        return os.path.exists(os.path.join(self._config.certificate_dir, CERTIFICATE_FILE))
 
     def _stored_or_new(self) -> Bundle:
         """The Secret's bundle if it serves, otherwise a new one that we managed to store."""
         for _ in range(_ATTEMPTS):
-            secret = self._read()
+            secret, host, now = self._read(), self._config.host, self._now()
             stored = _decode(secret.data) if secret else None
-            if stored and usable(stored, self._config.host, self._now()):
+            if stored is None:
+                fresh = issue(host, now)
+            elif (due := successor(stored, host, now)) is not None:
+                fresh = due
+            else:
                 return stored
-            fresh = issue(self._config.host, self._now(), stored)
             try:
                 self._store(fresh, secret)
             except ApiError as error:
@@ -114,29 +112,6 @@ class Installer:
         else:
             version = {"resourceVersion": held.metadata.resource_version}
             self._api.patch(self._secret, {"metadata": version, "data": data})
-
-    def _register(self, authorities: bytes) -> None:
-        """Write the authorities into every webhook of our registration that lacks them."""
-        wanted = base64.b64encode(authorities).decode()
-        try:
-            found = self._api.get(self._registration, _Registration)
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            # Nobody calls us then, so there is nobody to trust us either.
-            log.warning("no registration yet", name=self._config.registration)
-            return
-        patch: list[dict[str, str]] = []
-        for index, webhook in enumerate(found.webhooks):
-            if webhook.client.bundle != wanted:
-                at = f"/webhooks/{index}"
-                patch += [
-                    {"op": "test", "path": f"{at}/name", "value": webhook.name},
-                    {"op": "add", "path": f"{at}/clientConfig/caBundle", "value": wanted},
-                ]
-        if patch:
-            self._api.request("PATCH", self._registration, body=patch, content_type=JSON_PATCH)
-            log.info("authorities registered", name=self._config.registration)
 
 
 def _decode(data: dict[str, str]) -> Bundle | None:

@@ -13,8 +13,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY_DAYS = 3650
 LEAF_DAYS = 365
 RENEW_DAYS = 30
+# A new authority is made earlier than a certificate is, so the two never change at once.
+RENEW_AUTHORITY_DAYS = 60
+# By then every API server has heard of a new authority, however slow its watch.
+SETTLE = timedelta(minutes=10)
 # Clocks of nodes differ; a certificate must hold on one that is behind.
 _EARLIER = timedelta(hours=1)
+_AUTHORITIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +48,81 @@ class Bundle:
 
 
 def usable(bundle: Bundle, host: str, now: datetime) -> bool:
-    """Whether the server's certificate is for `host`, fits its key and authority, and lasts."""
+    """Whether the certificate is for `host`, fits its key, and is signed by who is trusted now."""
     try:
-        authority = x509.load_pem_x509_certificates(bundle.authorities)[0]
+        trusted = x509.load_pem_x509_certificates(bundle.authorities)
         leaf = x509.load_pem_x509_certificate(bundle.certificate)
         key = serialization.load_pem_private_key(bundle.key, password=None)
-        leaf.verify_directly_issued_by(authority)
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except (ValueError, TypeError, x509.ExtensionNotFound):
         return False
     return (
         host in names.get_values_for_type(x509.DNSName)
         and leaf.public_key() == key.public_key()
-        and _lasts(leaf, now)
-        and _lasts(authority, now)
+        and _valid(leaf, now)
+        and any(_signed(leaf, by) and _valid(by, now) for by in trusted)
     )
 
 
-def _lasts(certificate: x509.Certificate, now: datetime) -> bool:
-    left = certificate.not_valid_after_utc - now
-    return certificate.not_valid_before_utc <= now and left > timedelta(days=RENEW_DAYS)
+def _signed(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _valid(certificate: x509.Certificate, now: datetime) -> bool:
+    return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+
+
+def _lasts(certificate: x509.Certificate, now: datetime, days: int = RENEW_DAYS) -> bool:
+    return _valid(certificate, now) and certificate.not_valid_after_utc - now > timedelta(days=days)
+
+
+def successor(held: Bundle, host: str, now: datetime) -> Bundle | None:
+    """What is to take a bundle's place, None while it serves.
+
+    An authority that comes to its end is first joined by a new one that everybody is told to
+    trust; only when that has had time to be heard of does it sign the server's certificate.
+    """
+    found = _authority(held)
+    if found is None or not usable(held, host, now):
+        return issue(host, now, held)
+    authority, _ = found
+    if not _lasts(authority, now, RENEW_AUTHORITY_DAYS):
+        return _joined(held, now)
+    leaf = x509.load_pem_x509_certificate(held.certificate)
+    settled = now - authority.not_valid_before_utc > _EARLIER + SETTLE
+    if not _lasts(leaf, now) or (settled and not _signed(leaf, authority)):
+        return issue(host, now, held)
+    return None
+
+
+def _joined(held: Bundle, now: datetime) -> Bundle:
+    """A new authority beside those held; the server's certificate stays."""
+    signer = ec.generate_private_key(ec.SECP256R1())
+    authorities = trust(_pem(_sign_authority(signer, now)), held.authorities, now)
+    return Bundle(authorities, _key_pem(signer), held.certificate, held.key)
+
+
+def trust(first: bytes, more: bytes, now: datetime) -> bytes:
+    """One list of authorities: all of the first, then those of the second that are still valid.
+
+    What is no list of certificates counts as empty. The list stays short, whatever was in it.
+    """
+    authorities = _certificates(first)
+    for authority in _certificates(more):
+        if authority not in authorities and _valid(authority, now):
+            authorities.append(authority)
+    return b"".join(map(_pem, authorities[:_AUTHORITIES]))
+
+
+def _certificates(text: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(text)
+    except ValueError:
+        return []
 
 
 def issue(host: str, now: datetime, previous: Bundle | None = None) -> Bundle:
@@ -77,9 +137,7 @@ def issue(host: str, now: datetime, previous: Bundle | None = None) -> Bundle:
     else:
         signer = ec.generate_private_key(ec.SECP256R1())
         authority = _sign_authority(signer, now)
-        authorities = _pem(authority)
-        if held and held[0].not_valid_after_utc > now:
-            authorities += _pem(held[0])
+        authorities = trust(_pem(authority), previous.authorities if previous else b"", now)
     key = ec.generate_private_key(ec.SECP256R1())
     leaf = _sign_leaf(host, key, (authority, signer), now)
     return Bundle(authorities, _key_pem(signer), _pem(leaf), _key_pem(key))

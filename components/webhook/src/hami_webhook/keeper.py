@@ -1,12 +1,16 @@
 """Running the installer for as long as the webhook lives."""
 
 import threading
+from collections.abc import Callable, Mapping
 
 import structlog
 from kubernetes.config import ConfigException
 
+from hami_webhook.conditions import CONDITIONS
 from hami_webhook.config import CertificatesConfig
 from hami_webhook.installer import Installer
+from hami_webhook.live import LiveRules
+from hami_webhook.rules import Rules
 from hamikit.cluster import Api, ApiError, Unreachable
 from hamikit.deviceconfig import ConfigError
 
@@ -23,7 +27,7 @@ def keep(
     Raises:
         ConfigError: there is no API server to talk to.
     """
-    installer = installer or Installer(_api(), config)
+    installer = installer or Installer(_api(), config, conditions=_conditions(config))
     failures = 0
     while not stopping.is_set():
         try:
@@ -46,3 +50,16 @@ def _api() -> Api:
         raise ConfigError(
             f"no API server: {error}; run in a pod with a service account, or set KUBECONFIG"
         ) from error
+
+
+def _conditions(config: CertificatesConfig) -> Callable[[], Mapping[str, str]]:
+    """What tells the conditions of the resource names in force; none without a file."""
+    if not config.device_config_file:
+        return dict
+    live = LiveRules(config.device_config_file, Rules())
+
+    def present() -> Mapping[str, str]:
+        live.refresh()
+        return {name: write(live.rules.family) for name, write in CONDITIONS.items()}
+
+    return present

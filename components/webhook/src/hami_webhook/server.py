@@ -57,7 +57,12 @@ class Server:
             loop.add_signal_handler(number, self.stop)
         with _private_folder(self._config.run_dir) as folder:
             path = f"{folder}/http.sock"
-            backend(self._app, path, connections=self._limits.connections)
+            backend(
+                self._app,
+                path,
+                connections=self._limits.connections,
+                closing=self._lifecycle.stopping,
+            )
             await self._until_certificate()
             if self._stop.is_set():
                 return

@@ -1,0 +1,100 @@
+"""Our MutatingWebhookConfiguration: whom the API server trusts, and which pods it sends us."""
+
+import base64
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import structlog
+
+from hami_webhook.issuer import trust
+from hamikit.cluster import Api, ApiError
+from hamikit.objects import Metadata
+
+log = structlog.get_logger()
+
+JSON_PATCH = "application/json-patch+json"
+_PATH = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/"
+
+
+class _ClientConfig(msgspec.Struct, rename={"bundle": "caBundle"}):
+    bundle: str = ""
+
+
+class _Condition(msgspec.Struct):
+    name: str
+    expression: str = ""
+
+
+class _Webhook(msgspec.Struct, rename="camel"):
+    name: str
+    client_config: _ClientConfig = msgspec.field(default_factory=_ClientConfig)
+    match_conditions: list[_Condition] = msgspec.field(default_factory=list)
+
+
+class _Object(msgspec.Struct):
+    metadata: Metadata = msgspec.field(default_factory=Metadata)
+    webhooks: list[_Webhook] = msgspec.field(default_factory=list)
+
+
+class Registration:
+    """One registration by its name; every webhook in it is ours."""
+
+    def __init__(self, api: Api, name: str) -> None:
+        self._api, self._name, self._path = api, name, _PATH + quote(name, safe="")
+
+    def update(
+        self, authorities: bytes | None, conditions: Mapping[str, str], now: datetime
+    ) -> bool:
+        """Bring trust (where `authorities` are given) and conditions, by their names, up to date.
+
+        Authorities that are trusted already stay for as long as they are valid, so that replicas
+        may change their certificates one after the other. Whether trust had to be changed.
+
+        Raises:
+            ApiError, Unreachable: the API server refused or did not answer; try again.
+        """
+        try:
+            found = self._api.get(self._path, _Object)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            # Nobody calls us then, so there is nobody to trust us either.
+            log.warning("no registration yet", name=self._name)
+            return False
+        trusted = [] if authorities is None else list(_trust(found, authorities, now))
+        patch = [*trusted, *_conditions(found, conditions)]
+        if patch:
+            version = found.metadata.resource_version
+            guard = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
+            self._api.request("PATCH", self._path, body=[guard, *patch], content_type=JSON_PATCH)
+            log.info("registration brought up to date", name=self._name, changes=len(patch))
+        return bool(trusted)
+
+
+def _trust(found: _Object, authorities: bytes, now: datetime) -> Iterator[dict[str, Any]]:
+    known = b"".join(_decoded(webhook.client_config.bundle) for webhook in found.webhooks)
+    wanted = base64.b64encode(trust(authorities, known, now)).decode()
+    for index, webhook in enumerate(found.webhooks):
+        if webhook.client_config.bundle != wanted:
+            path = f"/webhooks/{index}/clientConfig/caBundle"
+            yield {"op": "add", "path": path, "value": wanted}
+
+
+def _decoded(bundle: str) -> bytes:
+    try:
+        return base64.b64decode(bundle, validate=True)
+    except ValueError:
+        return b""
+
+
+def _conditions(found: _Object, wanted: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    for index, webhook in enumerate(found.webhooks):
+        for place, condition in enumerate(webhook.match_conditions):
+            expression = wanted.get(condition.name, condition.expression)
+            # A manifest may be folded; white space between tokens means nothing in CEL.
+            if expression.split() != condition.expression.split():
+                path = f"/webhooks/{index}/matchConditions/{place}/expression"
+                yield {"op": "replace", "path": path, "value": expression}
