@@ -1,6 +1,7 @@
 """The rendered manifests: valid, hardened, and in step with the code."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,23 +10,26 @@ import pytest
 from kubernetes_validate import validate
 from ruamel.yaml import YAML
 
-from hami_webhook.conditions import match_condition
+from hami_webhook.conditions import CONDITIONS
 from hamikit import names
 from hamikit.deviceconfig import nvidia_family
 
 DEPLOY = Path(__file__).parents[1]
-OVERLAYS = ("local", "kind")
-# The oldest and the newest Kubernetes that DESIGN.md D1 promises and the validator knows.
-VERSIONS = ("1.30", "1.34")
+OVERLAYS = ("local", "kind", "production")
+FEATURES = sorted(path.name for path in (DEPLOY / "features").iterdir())
+# From the oldest that is supported to the newest that the validator knows.
+VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
+# Of other projects; what they look like is not in Kubernetes' own schema.
+FOREIGN = {"Certificate", "Issuer", "ServiceMonitor"}
 
 if shutil.which("kubectl") is None:
     # `make e2e` brings one along and runs these again.
     pytest.skip("kubectl renders the manifests; install it", allow_module_level=True)
 
 
-def rendered(overlay):
-    """All objects of an overlay."""
-    command = ["kubectl", "kustomize", str(DEPLOY / "overlays" / overlay)]
+def rendered(folder):
+    """All objects of a kustomization; an overlay by its name."""
+    command = ["kubectl", "kustomize", str(DEPLOY / "overlays" / folder)]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [json.loads(json.dumps(o)) for o in YAML(typ="safe").load_all(text)]
 
@@ -45,12 +49,99 @@ def pod_specs(objects):
     ]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("overlay", [*OVERLAYS, "uninstall"])
-def test_every_object_follows_its_schema(overlay, version):
-    """Strictly: an unknown field is an error."""
+def test_every_object_follows_its_schema(overlay):
+    """Strictly, an unknown field is an error; in every supported version."""
     for obj in rendered(overlay):
-        validate(obj, version, strict=True)
+        for version in VERSIONS:
+            validate(obj, version, strict=True)
+
+
+@pytest.fixture(scope="module")
+def featured(tmp_path_factory):
+    """The objects of the base with some features."""
+
+    def make(*features):
+        folder = tmp_path_factory.mktemp("overlay")
+        above = os.path.relpath(DEPLOY, folder)
+        lines = [f"resources: [{above}/base]", "components:"]
+        lines += [f"  - {above}/features/{feature}" for feature in [*features, "release"]]
+        text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+        (folder / "kustomization.yaml").write_text(text + "\n".join(lines) + "\n")
+        return rendered(folder)
+
+    return make
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_every_feature_goes_with_the_base(featured, feature):
+    """Alone, and what it makes follows the schema."""
+    for obj in featured(feature) if feature != "release" else featured():
+        if obj["kind"] not in FOREIGN:
+            validate(obj, VERSIONS[-1], strict=True)
+
+
+def test_features_go_together(featured):
+    """Any but the two that issue the certificate, and each does what it says."""
+    chosen = [f for f in FEATURES if f not in ("self-signed", "release")]
+    objects = {(o["kind"], o["metadata"]["name"]): o for o in featured(*chosen)}
+    webhook = objects["Deployment", "hami-webhook"]["spec"]
+    assert webhook["replicas"] == 2
+    env = {e["name"]: e.get("value") for e in webhook["template"]["spec"]["containers"][0]["env"]}
+    assert env["CERTIFICATE_DIR"] == "/etc/hami-certificate"
+    [keeper] = webhook["template"]["spec"]["initContainers"]
+    assert {"name": "SELF_SIGNED", "value": "false"} in keeper["env"]
+    assert ("Role", "hami-webhook-certificate") not in objects
+    registration = objects["MutatingWebhookConfiguration", "hami-webhook"]
+    assert [w["failurePolicy"] for w in registration["webhooks"]] == ["Fail", "Ignore"]
+
+
+def selects(selector, labels):
+    """Whether a label selector takes an object."""
+    return selector["matchLabels"].items() <= labels.items()
+
+
+def test_what_is_selected_is_there(featured):
+    """A selector that selects nothing protects, serves and scrapes nothing."""
+    objects = featured("high-availability", "monitoring", "network-policies", "self-signed")
+    pods = [
+        o["spec"]["template"]["metadata"]["labels"]
+        for o in objects
+        if "template" in o.get("spec", {})
+    ]
+    services = [o["metadata"].get("labels", {}) for o in objects if o["kind"] == "Service"]
+    for obj in objects:
+        name, spec = obj["metadata"]["name"], obj.get("spec", {})
+        if obj["kind"] == "PodDisruptionBudget":
+            assert any(selects(spec["selector"], labels) for labels in pods), name
+        if obj["kind"] == "NetworkPolicy" and spec["podSelector"]:
+            assert any(selects(spec["podSelector"], labels) for labels in pods), name
+        if obj["kind"] == "ServiceMonitor":
+            assert any(selects(spec["selector"], labels) for labels in services), name
+        if obj["kind"] == "Service":
+            assert any(spec["selector"].items() <= labels.items() for labels in pods), name
+
+
+# Why a pod cannot live under Pod Security's level `restricted`: hostPath is outside of `baseline`.
+EXCEPTIONS = {
+    "hami-core": "puts the library into a folder of the node, as root",
+    "hami-device-plugin": "speaks to kubelet and the runtime through folders of the node, as root",
+    "hami-monitor": "reads the containers' files and the driver from folders of the node",
+}
+
+
+def test_pod_security_restricted_but_for_three(objects):
+    """The rules of the level (kubernetes.io/docs/concepts/security/pod-security-standards)."""
+    free = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "projected", "secret"}
+    free |= {"persistentVolumeClaim", "name"}
+    exceptions = set()
+    for name, spec in pod_specs(objects):
+        restricted = spec.get("securityContext", {}).get("runAsNonRoot") is True
+        restricted &= all(volume.keys() <= free for volume in spec.get("volumes", []))
+        assert not any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")), name
+        if not restricted:
+            exceptions.add(name)
+    assert exceptions == set(EXCEPTIONS)
 
 
 def test_no_container_is_privileged_and_none_may_become_so(objects):
@@ -109,11 +200,25 @@ def test_image_pins_are_in_one_place():
     assert found == [DEPLOY / "features" / "release" / "kustomization.yaml"]
 
 
-def test_the_webhook_is_asked_about_exactly_our_resources(objects):
-    """The registration's condition is the one the webhook prints for the shipped configuration."""
+def test_the_webhook_is_asked_about_exactly_our_resources(featured):
+    """The registration's conditions are those of the shipped configuration."""
+    objects = featured("overwrite-env", "self-signed")
     registration = next(o for o in objects if o["kind"] == "MutatingWebhookConfiguration")
     config = next(o for o in objects if o["metadata"]["name"] == "hami-device-config")
     section = YAML(typ="safe").load(config["data"]["device-config.yaml"])["nvidia"]
-    (condition,) = registration["webhooks"][0]["matchConditions"]
-    expected = match_condition(nvidia_family(section))
-    assert condition["expression"].split() == expected.split()
+    found = [c for webhook in registration["webhooks"] for c in webhook["matchConditions"]]
+    assert [condition["name"] for condition in found] == list(CONDITIONS)
+    for condition in found:
+        expected = CONDITIONS[condition["name"]](nvidia_family(section))
+        assert condition["expression"].split() == expected.split()
+
+
+def test_system_namespaces_are_spared(featured):
+    """Their pods must start whatever we do."""
+    objects = featured("overwrite-env", "self-signed")
+    registration = next(o for o in objects if o["kind"] == "MutatingWebhookConfiguration")
+    for webhook in registration["webhooks"]:
+        [ignored, spared] = webhook["namespaceSelector"]["matchExpressions"]
+        assert ignored == {"key": names.LABEL_WEBHOOK, "operator": "NotIn", "values": ["ignore"]}
+        assert spared["values"] == ["kube-system", names.NAMESPACE]
+        assert webhook["objectSelector"]["matchExpressions"] == [ignored]

@@ -10,7 +10,7 @@ from hami_webhook.config import REGISTRATION, SECRET, SERVICE, parse
 from hamikit import names
 from hamikit.deviceconfig import nvidia_family
 
-DEPLOY = Path(__file__).parents[3] / "deploy" / "base"
+DEPLOY = Path(__file__).parents[3] / "deploy"
 
 
 def documents(path):
@@ -22,12 +22,12 @@ def documents(path):
 @pytest.fixture
 def registration():
     """The registration as it is applied."""
-    return documents("webhook/registration.yaml")["MutatingWebhookConfiguration"]
+    return documents("base/webhook/registration.yaml")["MutatingWebhookConfiguration"]
 
 
 def test_the_condition_is_the_one_for_the_shipped_resource_names(registration):
     """Whoever renames a resource must print the condition anew."""
-    text = documents("config/device-config.yaml")["ConfigMap"]["data"]["device-config.yaml"]
+    text = documents("base/config/device-config.yaml")["ConfigMap"]["data"]["device-config.yaml"]
     family = nvidia_family(YAML(typ="safe").load(text)["nvidia"])
     [condition] = registration["webhooks"][0]["matchConditions"]
     assert "".join(condition["expression"].split()) == "".join(match_condition(family).split())
@@ -50,8 +50,10 @@ def test_the_registration_calls_what_we_serve(registration):
 
 def test_roles_allow_exactly_what_we_do():
     """Verb by verb, by name where the API can do that."""
-    found = documents("webhook/role.yaml")
-    assert found["Role"]["rules"] == [
+    found = documents("base/webhook/role.yaml")
+    events = {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}
+    assert found["Role"]["rules"] == [events]
+    assert documents("features/self-signed/role.yaml")["Role"]["rules"] == [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
         {
             "apiGroups": [""],
@@ -59,7 +61,6 @@ def test_roles_allow_exactly_what_we_do():
             "resourceNames": [SECRET],
             "verbs": ["get", "patch"],
         },
-        {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
     ]
     assert found["ClusterRole"]["rules"] == [
         {
@@ -74,10 +75,11 @@ def test_roles_allow_exactly_what_we_do():
 
 def test_the_deployment_gives_us_arguments_that_we_take():
     """A flag that does not exist would be a crash loop; time enough for an orderly end."""
-    spec = documents("webhook/deployment.yaml")["Deployment"]["spec"]["template"]["spec"]
+    spec = documents("base/webhook/deployment.yaml")["Deployment"]["spec"]["template"]["spec"]
     both = [*spec.get("initContainers", []), *spec["containers"]]
     configs = {container["name"]: parse(container["args"], {}) for container in both}
     assert set(configs) == {"certificates", "webhook"}
     serving = configs["webhook"]
     assert serving.drain_s + serving.finish_s < spec["terminationGracePeriodSeconds"]
     assert serving.certificate_dir == configs["certificates"].certificate_dir
+    assert serving.device_config_file == configs["certificates"].device_config_file
