@@ -1,0 +1,315 @@
+"""Admission on the real API server: what it makes of our patches, and what happens without us."""
+
+import base64
+import json
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+from msgspec import convert
+from ruamel.yaml import YAML
+
+from e2e.kube import wait_until
+from e2e.load import creations
+from e2e.pods import container, pod, slice_of
+from hamikit.devices import NVIDIA
+from hamikit.objects import Pod
+from hamikit.shape import shape_of
+
+pytestmark = pytest.mark.cluster
+SYSTEM = ("-n", "hami-system")
+WEBHOOK = (*SYSTEM, "deployment/hami-webhook")
+GPU, MEM, PERCENT, CORES, PRIORITY = NVIDIA.resources
+
+
+def random_limits(dice):
+    """A container's wish, right by the rules, rarely complete."""
+    wish = {
+        GPU: str(dice.randint(0, 3)),
+        MEM: dice.choice(["0", "1", "3k", "4096"]),
+        PERCENT: str(dice.choice([0, 50, 100])),
+        CORES: str(dice.randint(0, 100)),
+        PRIORITY: dice.choice(["0", "1", "1000m"]),
+    }
+    chosen = {name: wish[name] for name in wish if dice.random() < 0.4}
+    if chosen.get(GPU) == "0":
+        chosen = {GPU: "0"}
+    elif set(chosen) == {PRIORITY}:
+        chosen[GPU] = "1"
+    return chosen
+
+
+def random_pod(dice, name, namespace):
+    """A pod with init containers, sidecars, variables of ours and of others."""
+    variables = ["NVIDIA_VISIBLE_DEVICES", "CUDA_TASK_PRIORITY", "OTHER"]
+
+    def one(index, kind):
+        env = [{"name": dice.choice(variables), "value": "1"} for _ in range(dice.randint(0, 4))]
+        more = {"restartPolicy": "Always"} if kind == "sidecar" else {}
+        return container(f"{kind}-{index}", random_limits(dice), env=env, **more)
+
+    inits = [one(i, dice.choice(["init", "sidecar"])) for i in range(dice.randint(0, 2))]
+    apps = [one(i, "app") for i in range(dice.randint(1, 3))]
+    return pod(name, namespace, *apps, initContainers=inits)
+
+
+def dry_run(kube, pods, *, check=True):
+    """What the API server would store, in order; nothing where it refuses and that is fine."""
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": pods})
+    command = ("create", "--dry-run=server", "-o", "json", "-f", "-")
+    said = kube.kubectl(*command, stdin=text, check=check)
+    found = json.loads(said) if said else {"items": []}
+    # kubectl unwraps a list of one.
+    return found.get("items", [found])
+
+
+def test_random_pods_pass_the_api_servers_own_validation(kube, namespace):
+    """Once more through admission changes nothing; the extender reads the author's wish."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    asked = [random_pod(dice, f"p{index}", namespace) for index in range(60)]
+    once = dry_run(kube, asked)
+    again = []
+    for before, after in zip(asked, once, strict=True):
+        shape = shape_of(convert(after, Pod), NVIDIA)
+        device = not shape.empty
+        assert (after["spec"]["schedulerName"] == "hami-scheduler") is device, before
+        assert (after["metadata"].get("labels") == {"hami.io/device-pod": "true"}) is device
+        originals = [*before["spec"]["initContainers"], *before["spec"]["containers"]]
+        for original, slot in zip(originals, shape.slots, strict=True):
+            check(original["resources"]["limits"], slot.request)
+        again.append({**after, "metadata": {**before["metadata"], **labels(after)}})
+    for first, second in zip(once, dry_run(kube, again), strict=True):
+        assert second["spec"] == first["spec"]
+
+
+def labels(value):
+    """A pod's labels, as a part of metadata."""
+    return {"labels": value["metadata"].get("labels", {})}
+
+
+def check(limits, request):
+    """What the extender reads against what the container's author wrote."""
+    count = int(limits.get(GPU, bool({MEM, PERCENT, CORES} & limits.keys())))
+    assert (request.count if request else 0) == count, limits
+    if request and int(limits.get(MEM, "0").replace("k", "000")):
+        assert request.memory_mib == int(limits[MEM].replace("k", "000"))
+    if request and CORES in limits:
+        assert request.cores == int(limits[CORES])
+
+
+def test_what_can_be_added_later_is_the_api_servers_business(kube, namespace):
+    """No registration for ephemeral containers and resize: it refuses devices there by itself."""
+    kube.create(pod("plain", namespace, container("c", {})))
+    kube.wait_running(namespace, "plain")
+    found = kube.get("pod", "-n", namespace, "plain")
+    late = {"name": "late", "image": "x", "resources": {"limits": {GPU: "1"}}}
+    found["spec"]["ephemeralContainers"] = [late]
+    path = f"/api/v1/namespaces/{namespace}/pods/plain/ephemeralcontainers"
+    with pytest.raises(
+        subprocess.SubprocessError, match=r"resources.*annot be set for an Ephemeral"
+    ):
+        kube.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps(found))
+    change = {"spec": {"containers": [{"name": "c", "resources": {"limits": {GPU: "1"}}}]}}
+    arguments = ("plain", "-n", namespace, "--subresource=resize", "-p", json.dumps(change))
+    with pytest.raises(subprocess.SubprocessError, match="only cpu and memory"):
+        kube.kubectl("patch", "pod", *arguments)
+
+
+def test_a_quota_that_never_holds_the_pod_is_told_at_once(kube, namespace):
+    """From the informer, so a moment after the quota was made."""
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "team", "namespace": namespace},
+        "spec": {"hard": {f"limits.{MEM}": "4000"}},
+    }
+    kube.create(quota)
+    asked = pod("big", namespace, container("c", slice_of(gpu=2, memory=3000)))
+
+    def refused():
+        return "the refusal" if dry_run(kube, [asked], check=False) else None
+
+    wait_until(refused, 30)
+    said = kube.refusal(asked)
+    assert f"team allows limits.{MEM}: 4000" in said
+    assert "alone asks for 6000" in said
+    kube.create(pod("fits", namespace, container("c", slice_of(gpu=1, memory=1000))))
+
+
+@pytest.fixture
+def load(namespace):
+    """Device pods, created all the time."""
+    with creations(
+        namespace, pod("load", namespace, container("c", slice_of(memory=100)))
+    ) as found:
+        wait_until(lambda: None if found.done > 20 else "a load", 30)
+        yield found
+
+
+@pytest.mark.timeout(300)
+def test_a_roll_out_under_load_loses_no_request(kube, load):
+    """A new one serves before the old one goes, and the old one answers what it was asked."""
+    for _ in range(2):
+        before = load.done
+        kube.kubectl("rollout", "restart", *WEBHOOK)
+        kube.kubectl("rollout", "status", *WEBHOOK, "--timeout=120s")
+        wait_until(lambda: gone(kube), 60)
+        assert load.done > before
+    assert load.failures == []
+
+
+def gone(kube):
+    """Which pods of the webhook are still ending."""
+    pods = kube.get("pods", *SYSTEM, "-l", "app.kubernetes.io/name=hami-webhook")["items"]
+    ending = [p["metadata"]["name"] for p in pods if p["metadata"].get("deletionTimestamp")]
+    return f"the end of {ending}" if ending else None
+
+
+@pytest.mark.timeout(300)
+def test_a_change_of_authority_under_load_loses_no_request(kube, load):
+    """Somebody deletes the Secret: trust is extended first, then the certificate changes."""
+    before = kube.get("secret", *SYSTEM, "hami-webhook-tls")["data"]["tls.crt"]
+    kube.kubectl("delete", "secret", *SYSTEM, "hami-webhook-tls")
+
+    def trusted():
+        found = kube.get("mutatingwebhookconfiguration", "hami-webhook")
+        bundle = base64.b64decode(found["webhooks"][0]["clientConfig"]["caBundle"])
+        return None if bundle.count(b"BEGIN") > 1 else "a second authority"
+
+    wait_until(trusted, 120)
+    assert kube.get("secret", *SYSTEM, "hami-webhook-tls")["data"]["tls.crt"] != before
+    shown = serial(kube)
+    wait_until(lambda: None if serial(kube) != shown else "the new certificate", 120)
+    assert load.failures == []
+
+
+def serial(kube):
+    """The certificate that the server shows, by when it ends."""
+    name = "hami_webhook_certificate_expiry_timestamp_seconds "
+    [line] = [line for line in metrics(kube) if line.startswith(name)]
+    return line
+
+
+def metrics(kube):
+    """The first webhook's metrics."""
+    [first, *_] = kube.get("pods", *SYSTEM, "-l", "app.kubernetes.io/name=hami-webhook")["items"]
+    path = f"/api/v1/namespaces/hami-system/pods/{first['metadata']['name']}:9396/proxy/metrics"
+    return kube.kubectl("get", "--raw", path).splitlines()
+
+
+@pytest.fixture
+def without_webhook(kube):
+    """No webhook for a while."""
+    replicas = kube.get(*WEBHOOK)["spec"]["replicas"]
+    kube.kubectl("scale", *WEBHOOK, "--replicas=0")
+    wait_until(lambda: gone(kube), 60)
+    yield
+    kube.kubectl("scale", *WEBHOOK, f"--replicas={replicas}")
+    kube.kubectl("rollout", "status", *WEBHOOK, "--timeout=120s")
+
+
+@pytest.mark.timeout(300)
+def test_an_outage_holds_up_device_pods_only(kube, namespace, request):
+    """They get a clear error, and are created when the webhook is back."""
+    device = pod("device", namespace, container("c", slice_of(memory=500)))
+    request.getfixturevalue("without_webhook")
+    kube.create(pod("plain", namespace, container("c", {})))
+    assert 'failed calling webhook "vgpu.hami.io"' in kube.refusal(device)
+    kube.kubectl("scale", *WEBHOOK, "--replicas=1")
+
+    def created():
+        made = kube.kubectl("create", "-f", "-", stdin=json.dumps(device), check=False)
+        return None if made else "the creation"
+
+    wait_until(created, 60)
+    kube.wait_running(namespace, "plain", "device")
+
+
+@pytest.fixture
+def configured(kube):
+    """Change device-config.yaml; as it was, afterwards."""
+    before = kube.get("configmap", *SYSTEM, "hami-device-config")["data"]["device-config.yaml"]
+
+    def write(text):
+        patch = {"data": {"device-config.yaml": text}}
+        kube.kubectl("patch", "configmap", *SYSTEM, "hami-device-config", "-p", json.dumps(patch))
+        # kubelet renews the file when it looks at the pod again, and a change makes it look.
+        for each in kube.get("pods", *SYSTEM, "-l", "app.kubernetes.io/name=hami-webhook")["items"]:
+            name = each["metadata"]["name"]
+            mark = f"test/look={random.randrange(10**9)}"
+            kube.kubectl("annotate", "--overwrite", "pod", *SYSTEM, name, mark)
+
+    yield before, write
+    write(before)
+
+
+def valid(kube):
+    """Whether the configuration is in force."""
+    [line] = [line for line in metrics(kube) if line.startswith("hami_webhook_config_valid ")]
+    return line.split()[1] == "1.0"
+
+
+@pytest.mark.timeout(300)
+def test_a_broken_configuration_is_told_and_does_no_harm(kube, namespace, configured):
+    """Metrics and an event with the line; pods are admitted by the last good one."""
+    before, write = configured
+    write(before.replace("defaultCores: 0", "defaultCores: 1000"))
+    wait_until(lambda: "the fault in metrics" if valid(kube) else None, 120)
+    wait_until(
+        lambda: (
+            None
+            if any(
+                "defaultCores: 1000" in text
+                for text in kube.events("hami-system", "hami-device-config")
+            )
+            else "the event"
+        ),
+        30,
+    )
+    kube.create(pod("ok", namespace, container("c", slice_of(memory=500))))
+    write(before)
+    wait_until(lambda: None if valid(kube) else "the mended configuration", 120)
+
+
+@pytest.fixture
+def overwrite_env(kube, configured):
+    """The feature of that name on the cluster."""
+    before, write = configured
+    held = kube.get("mutatingwebhookconfiguration", "hami-webhook")
+    patch = json.dumps(read_feature())
+    kube.kubectl(
+        "patch", "mutatingwebhookconfiguration", "hami-webhook", "--type=json", "-p", patch
+    )
+    write(before.replace("overwriteEnv: false", "overwriteEnv: true"))
+    yield
+    index = len(held["webhooks"])
+    away = json.dumps([{"op": "remove", "path": f"/webhooks/{index}"}])
+    kube.kubectl("patch", "mutatingwebhookconfiguration", "hami-webhook", "--type=json", "-p", away)
+
+
+def read_feature():
+    """Its patch; trust is written into the new entry by the webhook itself."""
+    path = Path(__file__).parents[1] / "deploy/features/overwrite-env/registration.yaml"
+    return json.loads(json.dumps(YAML(typ="safe").load(path.read_text())))
+
+
+@pytest.mark.timeout(300)
+def test_who_asks_for_nothing_sees_no_card(kube, namespace, overwrite_env):
+    """With `overwriteEnv` an image that brings NVIDIA_VISIBLE_DEVICES=all along is overruled."""
+    env = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]
+    plain = pod("plain", namespace, container("c", {}, env=env))
+
+    def overruled():
+        [found] = dry_run(kube, [plain])
+        [value] = found["spec"]["containers"][0]["env"]
+        return None if value["value"] == "none" else f"none in place of {value['value']}"
+
+    wait_until(overruled, 150)
+    kube.create(plain)
+    kube.wait_running(namespace, "plain")
+    said = kube.exec(namespace, "plain", "sh", "-c", "echo $NVIDIA_VISIBLE_DEVICES; ls /dev")
+    assert said.split()[0] == "none"
+    assert "nvidia0" not in said
