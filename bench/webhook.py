@@ -34,6 +34,8 @@ from hamikit.service import App
 HOST = "hami-webhook.hami-system.svc"
 CONNECTIONS = 16
 ROUND = 800
+# So many of our answers are compared with the baseline's; the rest is for the memory's sake.
+PAIRED = 40_000
 MEMORY_FROM, MEMORY_TO = 10_000, 100_000
 
 
@@ -134,7 +136,8 @@ class Server:
 
     kind: str
     folder: str
-    times_ms: list[float] = field(default_factory=list)
+    medians_ms: list[float] = field(default_factory=list)
+    p99s_ms: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     asked: int = 0
 
@@ -172,11 +175,8 @@ class Server:
         self.asked += count
         if keep:
             self.rates.append(len(times) / (time.perf_counter() - begin))
-            self.times_ms += times
-
-    def p99(self) -> float:
-        """Milliseconds that 99 of 100 answers took at most."""
-        return statistics.quantiles(self.times_ms, n=100)[98]
+            self.medians_ms.append(statistics.median(times))
+            self.p99s_ms.append(statistics.quantiles(times, n=100)[98])
 
 
 async def ask(
@@ -211,8 +211,8 @@ async def compare(servers: list[Server], context: ssl.SSLContext, total: int) ->
         await server.round(text, ROUND, keep=False)
     ours = servers[1]
     while ours.asked < total:
-        for server in servers if ours.asked < MEMORY_FROM * 2 else [ours]:
-            await server.round(text, ROUND, keep=ours.asked < MEMORY_FROM * 2)
+        for server in servers if ours.asked < PAIRED else [ours]:
+            await server.round(text, ROUND, keep=ours.asked < PAIRED)
         if not first and ours.asked >= MEMORY_FROM:
             first = ours.memory_mib()
     return ours.memory_mib() - first
@@ -237,13 +237,19 @@ def main() -> None:
     for server in servers:
         print(
             f"{server.kind:8s} {statistics.median(server.rates):7.0f} requests/s, "
-            f"p50 {statistics.median(server.times_ms):6.2f} ms, p99 {server.p99():6.2f} ms"
+            f"p50 {statistics.median(server.medians_ms):6.2f} ms, "
+            f"p99 {statistics.median(server.p99s_ms):6.2f} ms "
+            f"(medians of {len(server.rates)} rounds)"
         )
     base, ours = servers
-    share = statistics.median(ours.rates) / statistics.median(base.rates)
+    # Round by round, so that what else the machine does meets both.
+    pairs = list(zip(base.rates, ours.rates, strict=True))
+    share = statistics.median(mine / theirs for theirs, mine in pairs)
+    slower = zip(base.p99s_ms, ours.p99s_ms, strict=True)
+    added = statistics.median(mine - theirs for theirs, mine in slower)
     goals = [
         goal("requests/s over the baseline's, 16 connections", share, "", 0.8, at_least=True),
-        goal("p99 added over the baseline", ours.p99() - base.p99(), "ms", 3.0),
+        goal("p99 added over the baseline", added, "ms", 3.0),
         goal(f"memory from request {MEMORY_FROM} to {total}", grown, "MiB", 2.0),
     ]
     print(json.dumps({"bench": "webhook", "goals": goals}))

@@ -209,7 +209,7 @@ def test_the_webhook_is_asked_about_exactly_our_resources(featured):
     found = [c for webhook in registration["webhooks"] for c in webhook["matchConditions"]]
     assert [condition["name"] for condition in found] == list(CONDITIONS)
     for condition in found:
-        expected = CONDITIONS[condition["name"]](nvidia_family(section))
+        expected = CONDITIONS[condition["name"]]((nvidia_family(section),))
         assert condition["expression"].split() == expected.split()
 
 

@@ -116,7 +116,7 @@ def test_each_question_is_asked_under_the_rules_of_its_time():
     asked = Asked()
     other = {"example.com/gpu": "1"}
     asked.post(other)
-    asked.rules = Rules(family=replace(NVIDIA, count="example.com/gpu"))
+    asked.rules = Rules(families=(replace(NVIDIA, count="example.com/gpu"),))
     asked.post(other)
     assert (asked.count("allowed"), asked.count("patched")) == (1, 1)
 

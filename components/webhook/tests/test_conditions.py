@@ -8,7 +8,7 @@ from hamikit.devices import NVIDIA
 
 def test_golden():
     """The form that was tried on a real API server, with HAMi's names."""
-    assert match_condition(NVIDIA) == (
+    assert match_condition((NVIDIA,)) == (
         "(object.spec.?containers.orValue([]) + object.spec.?initContainers.orValue([]))"
         ".exists(c, ['nvidia.com/gpu', 'nvidia.com/gpumem', 'nvidia.com/gpumem-percentage', "
         "'nvidia.com/gpucores', 'nvidia.com/priority']"
@@ -20,4 +20,4 @@ def test_golden():
 def test_names_are_the_configured_ones():
     """Quoted so that a name cannot end the literal."""
     family = replace(NVIDIA, count="a'b", memory="", memory_percentage="", cores="", priority="")
-    assert "['a\\'b'].exists(" in match_condition(family)
+    assert "['a\\'b'].exists(" in match_condition((family,))

@@ -21,6 +21,7 @@ def test_serve_is_the_default_command():
         certificate_dir="/run/hami/tls",
         run_dir="/run/hami",
         device_config_file=None,
+        enable_ascend=False,
         device_config_map="hami-device-config",
         namespace="hami-system",
         scheduler_name="hami-scheduler",
@@ -55,7 +56,9 @@ def test_check():
 
 def test_match_conditions():
     """One flag, one variable."""
-    assert parse(["matchconditions"], {"DEVICE_CONFIG_FILE": "f"}) == ConditionsConfig("f")
+    assert parse(["matchconditions"], {"DEVICE_CONFIG_FILE": "f"}) == ConditionsConfig(
+        "f", enable_ascend=False
+    )
 
 
 @pytest.mark.parametrize(

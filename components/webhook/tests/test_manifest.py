@@ -30,7 +30,7 @@ def test_the_condition_is_the_one_for_the_shipped_resource_names(registration):
     text = documents("base/config/device-config.yaml")["ConfigMap"]["data"]["device-config.yaml"]
     family = nvidia_family(YAML(typ="safe").load(text)["nvidia"])
     [condition] = registration["webhooks"][0]["matchConditions"]
-    assert "".join(condition["expression"].split()) == "".join(match_condition(family).split())
+    assert "".join(condition["expression"].split()) == "".join(match_condition((family,)).split())
 
 
 def test_the_registration_calls_what_we_serve(registration):

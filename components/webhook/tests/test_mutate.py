@@ -13,7 +13,8 @@ from msgspec import convert
 from hami_webhook.mutate import mutate as patch_of
 from hami_webhook.rules import Rules
 from hami_webhook.validate import validate
-from hamikit.devices import NVIDIA
+from hamikit.ascend import ascend_row
+from hamikit.devices import NVIDIA, Template
 from hamikit.objects import Pod, Resources
 from hamikit.quantity import parse_integer
 from hamikit.shape import ContainerRequest, shape_of
@@ -21,7 +22,7 @@ from hamikit.shape import ContainerRequest, shape_of
 GPU, MEM, PERCENT, CORES, PRIORITY = NVIDIA.resources
 RULES = Rules()
 STRICT = Rules(
-    family=replace(NVIDIA, overwrite_env=True, core_policy="force", runtime_class="nvidia")
+    families=(replace(NVIDIA, overwrite_env=True, core_policy="force", runtime_class="nvidia"),)
 )
 
 
@@ -173,6 +174,39 @@ def test_without_a_scheduler_of_ours_the_name_stays():
     assert after["metadata"]["labels"]["hami.io/device-pod"] == "true"
 
 
+ASCEND = replace(
+    ascend_row("Ascend910C", super_pod=True),
+    memory_allocatable_mib=65536,
+    memory_capacity_mib=65536,
+    templates=(Template("a", 16384, 5),),
+    runtime_class="ascend",
+    overwrite_env=True,
+)
+BOTH = Rules(families=(NVIDIA, ASCEND))
+
+
+def test_a_chip_is_given_out_in_its_own_sizes():
+    """In limits and requests alike, which have to be equal; the family's runtime class is set."""
+    limits = {ASCEND.count: "1", ASCEND.memory: "65536"}
+    before = pod({"name": "c", "resources": {"limits": limits, "requests": dict(limits)}})
+    after = mutate(before, BOTH)
+    [found] = after["spec"]["containers"]
+    expected = {ASCEND.count: "2", ASCEND.memory: "65536"}
+    assert found["resources"] == {"limits": expected, "requests": expected}
+    assert after["spec"]["runtimeClassName"] == "ascend"
+    assert after["spec"]["schedulerName"] == "hami-scheduler"
+    assert patch_of(convert(after, Pod), BOTH) == []
+
+
+def test_who_asks_for_no_chip_sees_none():
+    """Each family hides its own devices, by its own variable."""
+    after = mutate(pod(container({GPU: "1"}), container()), BOTH)
+    for index in (0, 1):
+        assert env_of(after, index) == [("ASCEND_VISIBLE_DEVICES", "")]
+    chip = mutate(pod(container({ASCEND.count: "2"}, env=[])), BOTH)
+    assert chip["spec"]["containers"][0]["env"] == []
+
+
 names_ = st.sampled_from([*NVIDIA.resources, "cpu"])
 values = st.one_of(
     st.integers(0, 101).map(str), st.sampled_from(["1k", "x", "0"]), st.integers(0, 9)
@@ -245,7 +279,7 @@ FAMILIES = [
 @given(pods, st.sampled_from(FAMILIES))
 def test_the_scheduler_reads_what_the_author_meant(before, family):
     """The extender's own parser on the completed pod, beside a plain reading of the original."""
-    rules = Rules(family=family)
+    rules = Rules(families=(family,))
     assume(not validate(convert(before, Pod), rules))
     shape = shape_of(convert(mutate(before, rules), Pod), family)
     expected = []

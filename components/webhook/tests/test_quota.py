@@ -98,7 +98,7 @@ def test_every_quota_of_the_namespace_must_hold():
 
 def test_the_limit_is_in_the_users_unit():
     """With a memory factor a quota counts as the manifests do."""
-    rules = Rules(family=replace(NVIDIA, memory_factor=256))
+    rules = Rules(families=(replace(NVIDIA, memory_factor=256),))
     assert said(pod({MEM: "4"}), quota(memory="4"), rules=rules) == []
     [fault] = said(pod({MEM: "5"}), quota(memory="4"), rules=rules)
     assert "alone asks for 5;" in fault

@@ -46,7 +46,7 @@ def webhook(name="w", **conditions):
 def test_conditions_follow_the_resource_names():
     """By their names, wherever they stand; others are the operator's own."""
     api = FakeApi(webhook(mine="true", asks_for_a_device="old"), webhook(asks_for_no_device="old"))
-    wanted = {name: write(NVIDIA) for name, write in CONDITIONS.items()}
+    wanted = {name: write((NVIDIA,)) for name, write in CONDITIONS.items()}
     assert Registration(api, "mine").update(None, wanted, NOW) is False
     first, second = (each["matchConditions"] for each in api.object["webhooks"])
     assert first[0] == {"name": "mine", "expression": "true"}
@@ -60,7 +60,7 @@ def test_conditions_follow_the_resource_names():
 
 def test_a_manifest_may_fold_an_expression():
     """White space is not a difference, so nobody fights with whoever applies the manifest."""
-    expression = CONDITIONS["asks-for-a-device"](NVIDIA)
+    expression = CONDITIONS["asks-for-a-device"]((NVIDIA,))
     api = FakeApi(webhook(asks_for_a_device=expression.replace(" ", "\n  ")))
     Registration(api, "mine").update(None, {"asks-for-a-device": expression}, NOW)
     assert api.patches == []

@@ -7,7 +7,8 @@ import pytest
 from hami_webhook.rules import Rules
 from hami_webhook.validate import validate
 from hamikit import names
-from hamikit.devices import NVIDIA
+from hamikit.ascend import ascend_row
+from hamikit.devices import NVIDIA, Template
 from hamikit.objects import Container, Metadata, Pod, PodSpec, Resources, SecurityContext
 
 GPU, MEM, PERCENT, CORES, PRIORITY = NVIDIA.resources
@@ -78,7 +79,7 @@ def test_requests_alone_are_judged_too():
 
 def test_without_a_default_count_shares_need_a_count():
     """Otherwise the pod would wait for a resource that no node has."""
-    rules = Rules(family=replace(NVIDIA, default_count=0))
+    rules = Rules(families=(replace(NVIDIA, default_count=0),))
     [fault] = validate(pod({MEM: "3000", CORES: "30"}), rules)
     assert f"{CORES}, {MEM} given, but {GPU} is missing" in fault
     assert validate(pod({GPU: "1", MEM: "3000"}), rules) == []
@@ -167,3 +168,24 @@ def test_grant_annotations_are_not_the_users(name):
     """A grant that nobody checked would be believed."""
     [fault] = validate(pod({GPU: "1"}, annotations={name: ""}), RULES)
     assert name in fault
+
+
+def test_every_family_refuses_by_its_own_rules():
+    """And all of it at once."""
+    family = replace(
+        ascend_row("Ascend910B2"),
+        memory_allocatable_mib=65536,
+        memory_capacity_mib=65536,
+        templates=(Template("vir03_1c_8g", 8192, 3),),
+    )
+    rules = Rules(families=(NVIDIA, family))
+    faults = validate(pod({GPU: "x", family.count: "1", family.memory: "65537"}), rules)
+    assert ["nvidia.com/gpu" in faults[0], "huawei.com/Ascend910B2-memory" in faults[1]] == [
+        True,
+        True,
+    ]
+    soft = {family.mode: family.soft_mode}
+    partial = pod({family.count: "2", family.memory: "5000"}, annotations=soft)
+    assert validate(partial, rules) == []
+    partial = pod({family.count: "2", family.memory: "5000"})
+    assert len(validate(partial, rules)) == 1

@@ -16,7 +16,7 @@ from hami_extender.survey import PodAnswer, Survey, devices_of, reasons_of
 from hamikit.devices import DeviceFamily
 from hamikit.fill import wish_of
 from hamikit.objects import Container, Pod
-from hamikit.shape import RequestError
+from hamikit.shape import RequestError, soft_wanted
 
 YAML_LIMIT = 256 * 1024
 """Bytes; YAML is read a hundred times slower than JSON."""
@@ -128,10 +128,10 @@ def _filled(pod: Pod, family: DeviceFamily) -> Pod:
     """The pod with the limits that admission would add."""
 
     def complete(container: Container) -> Container:
-        added = wish_of(container, family).added
-        if not added or container.resources is None:
+        wish = wish_of(container, family, soft=soft_wanted(pod.metadata.annotations, family))
+        if wish is None or container.resources is None:
             return container
-        limits = {**(container.resources.limits or {}), **added}
+        limits = {**(container.resources.limits or {}), **wish.added}
         resources = msgspec.structs.replace(container.resources, limits=limits)
         return msgspec.structs.replace(container, resources=resources)
 

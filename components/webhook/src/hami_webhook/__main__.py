@@ -26,7 +26,7 @@ from hami_webhook.rules import Rules
 from hami_webhook.server import Server
 from hamikit import logs
 from hamikit.configcheck import check
-from hamikit.deviceconfig import ConfigError, load_family
+from hamikit.deviceconfig import ConfigError, load_families
 from hamikit.quotas import Quotas
 from hamikit.service import Lifecycle, serve, status_app
 
@@ -40,7 +40,8 @@ def main() -> int:
         if isinstance(config, CheckConfig):
             return _check(config)
         if isinstance(config, ConditionsConfig):
-            print(match_condition(load_family(config.device_config_file)))
+            families = load_families(config.device_config_file, ascend=config.enable_ascend)
+            print(match_condition(families))
             return 0
         logs.configure(config.log_level)
         log.info("starting", version=version("hami-webhook"), **asdict(config))
@@ -76,7 +77,7 @@ def _serve(config: ServeConfig) -> None:
         metrics.config_changed(fault)
         announcer.report(fault)
 
-    live = LiveRules(config.device_config_file, base, report)
+    live = LiveRules(config.device_config_file, base, report, ascend=config.enable_ascend)
     lifecycle.note_when("device configuration", lambda: live.fault)
     app = create_app(lambda: live.rules, metrics, quotas=quotas)
     server = Server(config, app, metrics, lifecycle, refresh=live.refresh)

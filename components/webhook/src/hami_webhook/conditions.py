@@ -1,6 +1,6 @@
 """The CEL conditions by which the API server sends us only the pods that we have to see."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hamikit.devices import DeviceFamily
 
@@ -11,17 +11,18 @@ _FORM = (
 )
 
 
-def match_condition(family: DeviceFamily) -> str:
-    """True for a pod that names one of the family's resources in any container."""
-    return _FORM.format(names=", ".join(map(_literal, family.resources)))
+def match_condition(families: Sequence[DeviceFamily]) -> str:
+    """True for a pod that names one of the families' resources in any container."""
+    names = [name for family in families for name in family.resources]
+    return _FORM.format(names=", ".join(map(_literal, names)))
 
 
-def no_match_condition(family: DeviceFamily) -> str:
+def no_match_condition(families: Sequence[DeviceFamily]) -> str:
     """True for every other pod."""
-    return f"!{match_condition(family)}"
+    return f"!{match_condition(families)}"
 
 
-CONDITIONS: dict[str, Callable[[DeviceFamily], str]] = {
+CONDITIONS: dict[str, Callable[[Sequence[DeviceFamily]], str]] = {
     "asks-for-a-device": match_condition,
     "asks-for-no-device": no_match_condition,
 }

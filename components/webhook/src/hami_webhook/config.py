@@ -25,6 +25,7 @@ class ServeConfig:
     certificate_dir: str
     run_dir: str
     device_config_file: str | None
+    enable_ascend: bool
     device_config_map: str
     namespace: str
     scheduler_name: str
@@ -47,6 +48,7 @@ class CertificatesConfig:
     secret: str
     registration: str
     device_config_file: str | None
+    enable_ascend: bool
     self_signed: bool
     interval_s: float
     once: bool
@@ -63,6 +65,7 @@ class ConditionsConfig:
     """`hami-webhook matchconditions`: whose resource names to print a condition for."""
 
     device_config_file: str | None
+    enable_ascend: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ def _serve(options: argparse.Namespace) -> ServeConfig:
         certificate_dir=options.certificate_dir,
         run_dir=options.run_dir,
         device_config_file=options.device_config_file or None,
+        enable_ascend=_truth("--enable-ascend", options.enable_ascend),
         device_config_map=options.device_config_map,
         namespace=options.namespace,
         scheduler_name=options.scheduler_name,
@@ -114,6 +118,7 @@ def _certificates(options: argparse.Namespace) -> CertificatesConfig:
         secret=options.secret,
         registration=options.registration,
         device_config_file=options.device_config_file or None,
+        enable_ascend=_truth("--enable-ascend", options.enable_ascend),
         self_signed=_truth("--self-signed", options.self_signed),
         interval_s=_seconds("--interval-seconds", options.interval_seconds),
         once=options.once,
@@ -122,7 +127,8 @@ def _certificates(options: argparse.Namespace) -> CertificatesConfig:
 
 
 def _conditions(options: argparse.Namespace) -> ConditionsConfig:
-    return ConditionsConfig(options.device_config_file or None)
+    ascend = _truth("--enable-ascend", options.enable_ascend)
+    return ConditionsConfig(options.device_config_file or None, ascend)
 
 
 def _check(options: argparse.Namespace) -> CheckConfig:
@@ -179,6 +185,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         return added
 
     device = ("--device-config-file", "DEVICE_CONFIG_FILE", "", "device-config.yaml")
+    ascend = ("--enable-ascend", "ENABLE_ASCEND", "false", "whether chips under `vnpus:` count")
     folder = ("--certificate-dir", "CERTIFICATE_DIR", CERTIFICATE_DIR, "holds tls.crt and tls.key")
     level = ("--log-level", "LOG_LEVEL", "info", "debug, info, warning or error")
     namespace = ("--namespace", "POD_NAMESPACE", names.NAMESPACE, "where our own objects are")
@@ -196,6 +203,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         folder,
         ("--run-dir", "RUN_DIR", RUN_DIR, "a writable folder for our socket"),
         device,
+        ascend,
         ("--device-config-map", "DEVICE_CONFIG_MAP", DEVICE_CONFIG_MAP, "where the file is from"),
         namespace,
         ("--scheduler-name", "SCHEDULER_NAME", names.SCHEDULER_NAME, "who places device pods"),
@@ -218,12 +226,15 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         ("--secret", "SECRET", SECRET, "the Secret that keeps the certificate"),
         ("--registration", "REGISTRATION", REGISTRATION, "the MutatingWebhookConfiguration"),
         device,
+        ascend,
         ("--self-signed", "SELF_SIGNED", "true", "false: another one issues the certificate"),
         ("--interval-seconds", "INTERVAL_SECONDS", "60", "between two looks"),
         level,
     )
     certificates.add_argument("--once", action="store_true", help="end after the first success")
-    command("matchconditions", "print the CEL condition for the resource names in use", device)
+    command(
+        "matchconditions", "print the CEL condition for the resource names in use", device, ascend
+    )
     check = command("check", "say everything that is wrong with a device-config.yaml")
     check.add_argument("file", help="the file")
     return parser

@@ -56,10 +56,10 @@ def _conditions(config: CertificatesConfig) -> Callable[[], Mapping[str, str]]:
     """What tells the conditions of the resource names in force; none without a file."""
     if not config.device_config_file:
         return dict
-    live = LiveRules(config.device_config_file, Rules())
+    live = LiveRules(config.device_config_file, Rules(), ascend=config.enable_ascend)
 
     def present() -> Mapping[str, str]:
         live.refresh()
-        return {name: write(live.rules.family) for name, write in CONDITIONS.items()}
+        return {name: write(live.rules.families) for name, write in CONDITIONS.items()}
 
     return present

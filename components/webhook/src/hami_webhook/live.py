@@ -9,13 +9,13 @@ import structlog
 
 from hami_webhook.rules import Rules
 from hamikit.configcheck import check
-from hamikit.deviceconfig import ConfigError, load_section, nvidia_family
+from hamikit.deviceconfig import ConfigError, load_families
 
 log = structlog.get_logger()
 
 
-def read_rules(path: str, base: Rules) -> Rules:
-    """The rules that a file sets.
+def read_rules(path: str, base: Rules, *, ascend: bool = False) -> Rules:
+    """The rules that a file sets; `ascend`: whether the chips under `vnpus:` count.
 
     Raises:
         ConfigError: with every fault of the file, one in a line.
@@ -29,7 +29,7 @@ def read_rules(path: str, base: Rules) -> Rules:
         raise ConfigError("\n".join(f"{path}: {fault}" for fault in checked.faults))
     for warning in checked.warnings:
         log.warning("device configuration", file=path, line=warning.line, odd=warning.text)
-    return replace(base, family=nvidia_family(load_section(path, read=lambda _: text)))
+    return replace(base, families=load_families(path, ascend=ascend, read=lambda _: text))
 
 
 class LiveRules:
@@ -39,11 +39,16 @@ class LiveRules:
     """
 
     def __init__(
-        self, path: str | None, base: Rules, report: Callable[[str], None] = lambda _: None
+        self,
+        path: str | None,
+        base: Rules,
+        report: Callable[[str], None] = lambda _: None,
+        *,
+        ascend: bool = False,
     ) -> None:
-        self._path, self._base, self._report = path, base, report
+        self._path, self._base, self._report, self._ascend = path, base, report, ascend
         self._seen = _stamp(path)
-        self.rules = read_rules(path, base) if path else base
+        self.rules = read_rules(path, base, ascend=ascend) if path else base
         self.fault: str | None = None
         """What is wrong with the file as it is now; None when it is in force."""
 
@@ -54,7 +59,7 @@ class LiveRules:
             return
         self._seen = stamp
         try:
-            self.rules = read_rules(self._path, self._base)
+            self.rules = read_rules(self._path, self._base, ascend=self._ascend)
         except ConfigError as error:
             self.fault = str(error)
             log.warning("device configuration refused, the last good holds", error=self.fault)

@@ -9,15 +9,14 @@ from typing import Any
 
 from hami_webhook.rules import Rules
 from hamikit import names
-from hamikit.fill import Wish, wish_of
+from hamikit.devices import DeviceFamily
+from hamikit.fill import Wish, wishes_of
 from hamikit.objects import Container, EnvVar, Pod
 from hamikit.quantity import parse_integer
 
 Operation = dict[str, Any]
-Variables = Mapping[str, str | None]
+Variables = dict[str, str | None]
 """Name to the value that it is to have; None for a variable that must not be there."""
-
-_SEES_NOTHING = (names.VISIBLE_NONE, names.VISIBLE_VOID)
 
 
 def mutate(pod: Pod, rules: Rules) -> list[Operation]:
@@ -25,17 +24,24 @@ def mutate(pod: Pod, rules: Rules) -> list[Operation]:
 
     The pod must have passed `validate`. A completed pod needs no operation.
     """
-    family = rules.family
-    wishes = [wish_of(container, family) for container in pod.all_containers]
-    device_pod = any(wish.device for wish in wishes)
-    if not device_pod and not family.overwrite_env:
+    wishes = [found for _, found in wishes_of(pod, rules.families)]
+    devices = [wish.family for found in wishes for wish in found if wish.device]
+    if not devices and not any(family.overwrite_env for family in rules.families):
         return []
-    found: list[Operation] = []
-    for (path, container), wish in zip(_places(pod), wishes, strict=True):
-        if wish.device:
-            found += _limits(f"{path}/resources", container, wish)
-        found += _env(f"{path}/env", container.env or [], _variables(container, wish, rules))
-    return [*found, *_route(pod, rules)] if device_pod else found
+    vendors = {family.vendor for family in devices}
+    operations: list[Operation] = []
+    for (path, container), found in zip(_places(pod), wishes, strict=True):
+        mine = {wish.family.vendor: wish for wish in found if wish.device}
+        for wish in mine.values():
+            operations += _limits(f"{path}/resources", container, wish)
+        variables: Variables = {}
+        for family in rules.families:
+            if family.vendor in mine:
+                variables |= _with_device(mine[family.vendor])
+            else:
+                variables |= _without_device(container, family, beside=family.vendor in vendors)
+        operations += _env(f"{path}/env", container.env or [], variables)
+    return [*operations, *_route(pod, devices, rules)] if devices else operations
 
 
 def _places(pod: Pod) -> Iterator[tuple[str, Container]]:
@@ -51,20 +57,24 @@ def _limits(path: str, container: Container, wish: Wish) -> Iterator[Operation]:
         return
     if container.resources is None:
         yield _add(path, {"limits": wish.added})
-    elif not container.resources.limits:
+        return
+    if not container.resources.limits:
         yield _add(f"{path}/limits", wish.added)
     else:
         for name, value in wish.added.items():
             yield _add(f"{path}/limits/{_escaped(name)}", value)
+    for name, value in wish.added.items():
+        # An extended resource's request has to equal its limit.
+        if name in (container.resources.requests or {}) and str(wish.named[name]) != value:
+            yield _replace(f"{path}/requests/{_escaped(name)}", value)
 
 
-def _variables(container: Container, wish: Wish, rules: Rules) -> Variables:
-    """What a container's variables are to be in a pod that is completed."""
-    family = rules.family
-    if not wish.device:
-        return _blind(container) if not family.overwrite_env else _VISIBLE_NONE
-    # A pod's own variable beats the one that the device plugin sets, and could name every card.
-    wanted: dict[str, str | None] = {names.ENV_VISIBLE_DEVICES: None}
+def _with_device(wish: Wish) -> Variables:
+    """The variables of a container with a device."""
+    family, wanted = wish.family, Variables()
+    if family.visible_env:
+        # A pod's own variable beats the one that the device plugin sets, and could name every card.
+        wanted[family.visible_env] = None
     if family.priority in wish.named:
         wanted[names.ENV_TASK_PRIORITY] = str(parse_integer(wish.named[family.priority]))
     if family.core_policy not in ("", "default"):
@@ -72,21 +82,27 @@ def _variables(container: Container, wish: Wish, rules: Rules) -> Variables:
     return wanted
 
 
-_VISIBLE_NONE: Variables = {names.ENV_VISIBLE_DEVICES: names.VISIBLE_NONE}
+def _without_device(container: Container, family: DeviceFamily, *, beside: bool) -> Variables:
+    """The variables of a container that asks for none of a family's devices.
 
-
-def _blind(container: Container) -> Variables:
-    """Beside a device, a container that asks for none must not name cards by itself.
-
-    Not removed but overwritten: many images bring `all` along.
+    `beside` one that does it must not name cards by itself. The variable is not removed but
+    overwritten: many images bring `all` along.
     """
-    for entry in container.env or []:
-        if entry.name == names.ENV_VISIBLE_DEVICES and entry.value not in _SEES_NOTHING:
-            return _VISIBLE_NONE
+    if not family.visible_env:
+        return {}
+    names_cards = any(
+        entry.name == family.visible_env and entry.value not in (family.visible_none, *_HIDES)
+        for entry in container.env or []
+    )
+    if family.overwrite_env or (beside and names_cards):
+        return {family.visible_env: family.visible_none}
     return {}
 
 
-def _env(path: str, env: list[EnvVar], wanted: Variables) -> list[Operation]:
+_HIDES = (names.VISIBLE_NONE, names.VISIBLE_VOID)
+
+
+def _env(path: str, env: list[EnvVar], wanted: Mapping[str, str | None]) -> list[Operation]:
     """Give each variable its value: once, where it stood first, or at the end."""
     found: list[Operation] = []
     seen: set[str] = set()
@@ -106,7 +122,7 @@ def _env(path: str, env: list[EnvVar], wanted: Variables) -> list[Operation]:
     return [*found, *(_add(f"{path}/-", variable) for variable in missing)]
 
 
-def _route(pod: Pod, rules: Rules) -> Iterator[Operation]:
+def _route(pod: Pod, devices: list[DeviceFamily], rules: Rules) -> Iterator[Operation]:
     """Send a device pod to our scheduler, mark it for our informers."""
     labels, spec = pod.metadata.labels, pod.spec
     if not labels:
@@ -116,8 +132,9 @@ def _route(pod: Pod, rules: Rules) -> Iterator[Operation]:
         yield _add(path, names.LABEL_DEVICE_POD_VALUE)
     if rules.scheduler_name and spec.scheduler_name != rules.scheduler_name:
         yield _add("/spec/schedulerName", rules.scheduler_name)
-    if rules.family.runtime_class and spec.runtime_class_name is None:
-        yield _add("/spec/runtimeClassName", rules.family.runtime_class)
+    runtime_class = next((f.runtime_class for f in devices if f.runtime_class), "")
+    if runtime_class and spec.runtime_class_name is None:
+        yield _add("/spec/runtimeClassName", runtime_class)
 
 
 def _variable(name: str, value: str) -> dict[str, str]:

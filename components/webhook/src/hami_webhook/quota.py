@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from hami_webhook.rules import Rules
-from hamikit.fill import wish_of
+from hamikit.devices import DeviceFamily
+from hamikit.fill import Wish, wishes_of
 from hamikit.footprint import NOTHING, Share, footprint
-from hamikit.objects import Pod
+from hamikit.objects import Container, Pod
 from hamikit.quotas import PREFIX, Limits
 from hamikit.shape import RequestError, parse_container, roles_of
 
@@ -14,36 +15,44 @@ def excesses(pod: Pod, rules: Rules, quotas: Sequence[Limits]) -> Iterator[str]:
     """A sentence for each quota that the pod exceeds even in an empty namespace."""
     if not quotas:
         return
-    family, need = rules.family, needed(pod, rules)
-    asked = (
-        (family.memory, need.memory_mib, max(family.memory_factor, 1)),
-        (family.cores, need.cores, 1),
-    )
-    for quota in quotas:
-        for name, amount, factor in asked:
-            if name in quota.limits and amount > quota.limits[name] * factor:
-                yield (
-                    f"exceeding resource quota: {quota.quota} allows {PREFIX}{name}: "
-                    f"{quota.limits[name]} in the whole namespace, and this pod alone asks for "
-                    f"{-(-amount // factor)}; ask for less, or have the quota raised"
-                )
+    for family in rules.families:
+        need = needed(pod, family, rules)
+        asked = (
+            (family.memory, need.memory_mib, max(family.memory_factor, 1)),
+            (family.cores, need.cores, 1),
+        )
+        for quota in quotas:
+            for name, amount, factor in asked:
+                if name in quota.limits and amount > quota.limits[name] * factor:
+                    yield (
+                        f"exceeding resource quota: {quota.quota} allows {PREFIX}{name}: "
+                        f"{quota.limits[name]} in the whole namespace, and this pod alone asks "
+                        f"for {-(-amount // factor)}; ask for less, or have the quota raised"
+                    )
 
 
-def needed(pod: Pod, rules: Rules) -> Share:
-    """What a pod's containers take at their worst moment, over all cards together.
+def needed(pod: Pod, family: DeviceFamily, rules: Rules) -> Share:
+    """What a pod's containers take of a family at their worst moment, over all cards together.
 
     Shares of a card whose size is not known yet (a percentage, a whole card) count as no memory;
     the extender prices them on the node.
     """
-    family = rules.family
-    shares = []
-    for role, container in zip(roles_of(pod), pod.all_containers, strict=True):
-        wish = wish_of(container, family)
-        try:
-            request = parse_container(container.name, {**wish.named, **wish.added}, {}, family)
-        except RequestError:
-            continue  # it is refused for that already
-        if request is not None:
-            each = Share(0, request.count * request.memory_mib, request.count * request.cores)
-            shares.append((role, {"": each}))
+    shares = [
+        (role, {"": share})
+        for role, (container, found) in zip(
+            roles_of(pod), wishes_of(pod, rules.families), strict=True
+        )
+        for wish in found
+        if wish.family is family and (share := _share(container, wish)) is not None
+    ]
     return footprint(shares).get("", NOTHING)
+
+
+def _share(container: Container, wish: Wish) -> Share | None:
+    try:
+        request = parse_container(container.name, wish.complete, {}, wish.family, soft=wish.soft)
+    except RequestError:
+        return None  # it is refused for that already
+    if request is None:
+        return None
+    return Share(0, request.count * request.memory_mib, request.count * request.cores)

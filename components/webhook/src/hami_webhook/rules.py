@@ -8,14 +8,14 @@ from hamikit.devices import NVIDIA, DeviceFamily
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The family whose resources we own, and the scheduler that places its pods.
+    """The families whose resources we own, and the scheduler that places their pods.
 
     With `take_default` a pod that names Kubernetes' default scheduler is taken over (the API
     server writes that name into every pod that named none). An empty `scheduler_name` leaves the
     pods' scheduler alone.
     """
 
-    family: DeviceFamily = NVIDIA
+    families: tuple[DeviceFamily, ...] = (NVIDIA,)
     scheduler_name: str = names.SCHEDULER_NAME
     take_default: bool = True
 

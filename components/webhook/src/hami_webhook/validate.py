@@ -6,8 +6,8 @@ from hami_webhook.rules import Rules
 from hamikit import names
 from hamikit.codec import split_list
 from hamikit.devices import DeviceFamily
-from hamikit.fill import Wish, is_zero, wish_of
-from hamikit.objects import Container, Pod
+from hamikit.fill import Wish, is_zero, wishes_of
+from hamikit.objects import Pod
 from hamikit.quantity import QuantityError, parse_integer
 from hamikit.shape import INT32_MAX, Quantities, RequestError, parse_container
 
@@ -22,22 +22,22 @@ def validate(pod: Pod, rules: Rules) -> list[str]:
     """
     if not pod.spec.containers:
         return ["pod has no containers"]
-    wishes = [(container, wish_of(container, rules.family)) for container in pod.all_containers]
-    found = [fault for each in wishes if each[1].named for fault in _container(*each, rules.family)]
+    wishes = [(c.name, wish) for c, found in wishes_of(pod, rules.families) for wish in found]
+    found = [fault for name, wish in wishes for fault in _container(name, wish)]
     if any(wish.device for _, wish in wishes):
         found += _pod(pod, rules)
         found += _policies(pod.metadata.annotations)
     return found
 
 
-def _container(container: Container, wish: Wish, family: DeviceFamily) -> Iterator[str]:
+def _container(name: str, wish: Wish) -> Iterator[str]:
     try:
-        parse_container(container.name, wish.named, {}, family)
+        parse_container(name, wish.named, {}, wish.family, soft=wish.soft)
     except RequestError as error:
         yield from map(str, error.faults)
-    yield from _priority(container.name, wish.named, family)
+    yield from _priority(name, wish.named, wish.family)
     if not wish.device:
-        yield from _without_device(container.name, wish.named, family)
+        yield from _without_device(name, wish.named, wish.family)
 
 
 def _without_device(container: str, named: Quantities, family: DeviceFamily) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Huawei Ascend: one row a chip, and the sizes in which its cards are cut."""
 
+from hamikit import names
 from hamikit.devices import (
     EXTRAS_RUNTIME_INFO,
     REQUEST_TEMPLATES,
@@ -37,6 +38,7 @@ def ascend_row(word: str, *, super_pod: bool = False) -> DeviceFamily:
         nouse_uuid=f"hami.io/no-use-{word}-uuid",
         mode=MODE,
         soft_mode=SOFT_MODE,
+        visible_env=names.ENV_ASCEND_VISIBLE_DEVICES,
         handshake=f"hami.io/node-handshake-{word}",
         runtime_info=f"huawei.com/{word}",
         count_step=2 if super_pod else 1,

@@ -185,7 +185,9 @@ def load_family(path: str | None) -> DeviceFamily:
     return nvidia_family(load_section(path)) if path else NVIDIA
 
 
-def load_families(path: str | None, *, ascend: bool = False) -> tuple[DeviceFamily, ...]:
+def load_families(
+    path: str | None, *, ascend: bool = False, read: Callable[[str], str] | None = None
+) -> tuple[DeviceFamily, ...]:
     """The row of every family that a file has a section for; without a file NVIDIA's alone.
 
     `ascend`: whether the chips under `vnpus:` count (HAMi's --enable-ascend).
@@ -195,7 +197,7 @@ def load_families(path: str | None, *, ascend: bool = False) -> tuple[DeviceFami
     """
     if not path:
         return (NVIDIA,)
-    document = load_document(path)
+    document = load_document(path, read)
     families = [nvidia_family(document["nvidia"])]
     hygon = document.get("hygon")
     if isinstance(hygon, dict) and hygon:

@@ -61,6 +61,11 @@ class DeviceFamily:
     soft_mode: str = ""
     """The value of `mode` that asks for sharing without templates."""
     numa_bind: str = ""
+    implied: bool = False
+    """Whether memory or cores imply a count, and a bare count the whole card with all its cores."""
+    visible_env: str = ""
+    """The variable by which a container names the cards that it sees, and its value for none."""
+    visible_none: str = ""
     handshake: str = ""
     announces_binding: bool = False
     """Whether its nodes say how they bind; the others speak HAMi's lock protocol."""
@@ -108,6 +113,9 @@ NVIDIA = DeviceFamily(
     nouse_uuid=names.POD_NOUSE_UUID,
     mode=names.POD_VGPU_MODE,
     numa_bind=names.POD_NUMA_BIND,
+    implied=True,
+    visible_env=names.ENV_VISIBLE_DEVICES,
+    visible_none=names.VISIBLE_NONE,
     announces_binding=True,
 )
 

@@ -1,11 +1,12 @@
 """What a container asks for once the parts that it left out are filled in."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hamikit.devices import DeviceFamily
-from hamikit.objects import Container
+from hamikit.devices import REQUEST_TEMPLATES, DeviceFamily
+from hamikit.objects import Container, Pod
 from hamikit.quantity import QuantityError, parse_quantity
-from hamikit.shape import Quantities
+from hamikit.shape import Quantities, RequestError, parse_container, soft_wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,28 +17,45 @@ class Wish:
     its request complete, `device` is whether it asks for a device at all.
     """
 
-    named: dict[str, str | int | float] = field(default_factory=dict)
+    family: DeviceFamily
+    named: dict[str, str | int | float]
     added: dict[str, str] = field(default_factory=dict)
     device: bool = False
+    soft: bool = False
+    """Whether the pod wants the family's cards shared without templates."""
+
+    @property
+    def complete(self) -> Quantities:
+        """What the container names once everything is added."""
+        return {**self.named, **self.added}
 
 
-NOTHING = Wish()
+def wishes_of(pod: Pod, families: Sequence[DeviceFamily]) -> Iterator[tuple[Container, list[Wish]]]:
+    """Each container, init containers first, with what it asks of each family that it names."""
+    annotations = pod.metadata.annotations
+    each = [(family, soft_wanted(annotations, family)) for family in families]
+    for container in pod.all_containers:
+        found = (wish_of(container, family, soft=soft) for family, soft in each)
+        yield container, [wish for wish in found if wish is not None]
 
 
-def wish_of(container: Container, family: DeviceFamily) -> Wish:
-    """Read what a container asks of a family."""
+def wish_of(container: Container, family: DeviceFamily, *, soft: bool = False) -> Wish | None:
+    """What a container asks of a family; None when it names none of its resources."""
     resources = container.resources
     if resources is None:
-        return NOTHING
-    return wish(resources.limits or {}, resources.requests or {}, family)
+        return None
+    return wish(resources.limits or {}, resources.requests or {}, family, soft=soft)
 
 
-def wish(limits: Quantities, requests: Quantities, family: DeviceFamily) -> Wish:
+def wish(
+    limits: Quantities, requests: Quantities, family: DeviceFamily, *, soft: bool = False
+) -> Wish | None:
     """Fill in by the rules of HAMi v2.10; a count of 0 asks for nothing.
 
-    Memory or cores without a count imply the default count; a count without memory is the whole
-    card, and so all of its cores. A resource that stands in `requests` alone is copied, because
-    the API server wants a limit for each extended resource.
+    NVIDIA: memory or cores without a count imply the default count; a count without memory is the
+    whole card, and so all of its cores. Ascend: memory becomes the size that is given out, a chip
+    of a two-chip module becomes the module. A resource that stands in `requests` alone is copied,
+    because the API server wants a limit for each extended resource. None: nothing is named.
     """
     named: dict[str, str | int | float] = {}
     for name in family.resources:
@@ -46,18 +64,39 @@ def wish(limits: Quantities, requests: Quantities, family: DeviceFamily) -> Wish
         elif name in requests:
             named[name] = requests[name]
     if not named:
-        return NOTHING
+        return None
     added = {name: str(value) for name, value in named.items() if name not in limits}
     if family.count in named:
         if is_zero(named[family.count]):
-            return Wish(named)
-    elif family.default_count and any(name in named for name in _amounts(family)):
+            return Wish(family, named)
+    elif family.implied and family.default_count and any(n in named for n in _amounts(family)):
         added[family.count] = str(family.default_count)
     else:
-        return Wish(named)
-    if family.cores and family.cores not in named and _whole_card(named, family):
+        return Wish(family, named)
+    if family.implied and family.cores and family.cores not in named and _whole_card(named, family):
         added[family.cores] = "100"
-    return Wish(named, added, device=True)
+    if family.request == REQUEST_TEMPLATES:
+        added |= _in_templates(named, family, soft=soft)
+    return Wish(family, named, added, device=True, soft=soft)
+
+
+def _in_templates(named: Quantities, family: DeviceFamily, *, soft: bool) -> Mapping[str, str]:
+    """Count and memory as they will be given out; nothing where the request cannot be right."""
+    try:
+        request = parse_container("", named, {}, family, soft=soft)
+    except RequestError:
+        return {}
+    if request is None:
+        return {}
+    given = {family.count: request.count}
+    # Other units than MiB would have to come out even; the extender rounds them.
+    if family.memory and family.memory_factor <= 1:
+        given[family.memory] = request.memory_mib
+    return {n: str(v) for n, v in given.items() if n not in named or not _same(named[n], v)}
+
+
+def _same(value: str | float, number: int) -> bool:
+    return parse_quantity(value) == number
 
 
 def is_zero(value: str | float) -> bool:

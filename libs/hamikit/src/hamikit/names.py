@@ -83,6 +83,7 @@ MODE_HAMI_CORE: Final = "hami-core"
 
 # Variables inside a container.
 ENV_VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
+ENV_ASCEND_VISIBLE_DEVICES: Final = "ASCEND_VISIBLE_DEVICES"
 ENV_MEMORY_LIMIT: Final = "CUDA_DEVICE_MEMORY_LIMIT"
 """Followed by `_<i>`, the position of the card in the container; value `<MiB>m`."""
 ENV_SM_LIMIT: Final = "CUDA_DEVICE_SM_LIMIT"
