@@ -96,6 +96,20 @@ def test_features_go_together(featured):
     assert [w["failurePolicy"] for w in registration["webhooks"]] == ["Fail", "Ignore"]
 
 
+def test_the_lock_protocol_is_a_feature(featured):
+    """Its rights and the extender's flag come together, and neither is in the base."""
+    found = {(o["kind"], o["metadata"]["name"]): o for o in featured("lock-protocol")}
+    containers = found["Deployment", "hami-scheduler"]["spec"]["template"]["spec"]["containers"]
+    assert ["--lock-protocol" in container["args"] for container in containers] == [False, True]
+    rules = found["ClusterRole", "hami-extender-lock"]["rules"]
+    assert [(rule["resources"], rule["verbs"]) for rule in rules] == [
+        (["nodes"], ["get", "patch"]),
+        (["pods"], ["patch"]),
+    ]
+    for obj in rendered("local"):
+        assert not obj["metadata"]["name"].endswith("-lock")
+
+
 def selects(selector, labels):
     """Whether a label selector takes an object."""
     return selector["matchLabels"].items() <= labels.items()

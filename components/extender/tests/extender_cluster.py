@@ -2,12 +2,14 @@
 
 import json
 from collections import deque
+from datetime import UTC, datetime
 
 import msgspec
 from extender_kit import device, make_node, make_pod
 
 from hami_extender.binding import Binder
 from hami_extender.flights import Flights
+from hami_extender.nodelock import NodeLocks
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import footprint
 from hami_extender.wire import BindArgs
@@ -17,7 +19,7 @@ from hamikit.codec import decode_grant
 from hamikit.devices import NVIDIA
 from hamikit.footprint import NOTHING
 from hamikit.informer import Change
-from hamikit.objects import Pod
+from hamikit.objects import Node, Pod
 from hamikit.shape import roles_of
 
 OK, LOST_AFTER, LOST_BEFORE, LATE = "ok", "lost after the write", "lost before the write", "late"
@@ -26,6 +28,7 @@ OK, LOST_AFTER, LOST_BEFORE, LATE = "ok", "lost after the write", "lost before t
 class FakeCluster:
     """Pods and what was written on them.
 
+    `nodes` are those that can be read and patched, `patch_faults` works as `faults`.
     `faults` is taken from the left by each binding: OK, LOST_AFTER, LOST_BEFORE, LATE (the answer
     is lost and the write happens at the next `tick`), or an ApiError. `during` runs inside each
     binding, before its effect. `unreadable` is how many reads fail next.
@@ -41,6 +44,9 @@ class FakeCluster:
         self.unreadable = 0
         self.during = None
         self.known = {}
+        self.nodes = {}
+        self.patches = []
+        self.patch_faults = deque()
 
     # The client's side.
 
@@ -50,6 +56,10 @@ class FakeCluster:
         if self.unreadable:
             self.unreadable -= 1
             raise Unreachable("read lost")
+        if kind is Node:
+            if path.rsplit("/", 1)[1] not in self.nodes:
+                raise ApiError(404, "NotFound", "no such node")
+            return self.nodes[path.rsplit("/", 1)[1]]
         pod = self.pods.get(path.rsplit("/", 1)[1])
         if pod is None:
             raise ApiError(404, "NotFound", "no such pod")
@@ -76,6 +86,46 @@ class FakeCluster:
         if fault == LOST_AFTER:
             raise Unreachable("answer lost")
         return b"{}"
+
+    def patch(self, path, body):
+        """Merge into a node's or a pod's metadata, under its preconditions."""
+        fault = self.patch_faults.popleft() if self.patch_faults else OK
+        if isinstance(fault, ApiError):
+            raise fault
+        if fault == LOST_BEFORE:
+            raise Unreachable("answer lost")
+        name, asked = path.rsplit("/", 1)[1], body["metadata"]
+        stored = self.nodes if "/nodes/" in path else self.pods
+        if name not in stored:
+            raise ApiError(404, "NotFound", f"no such object {name}")
+        meta = stored[name].metadata
+        for key, have in (("resourceVersion", meta.resource_version), ("uid", meta.uid)):
+            if key in asked and asked[key] != have:
+                raise ApiError(409, "Conflict", f"{key} is {have}")
+        self.patches.append((path, body))
+        self.store(stored, stored[name], asked)
+        if fault == LOST_AFTER:
+            raise Unreachable("answer lost")
+        return b"{}"
+
+    def store(self, stored, value, asked):
+        """The object with what was asked merged in."""
+        meta = value.metadata
+        annotations = {**meta.annotations, **asked.get("annotations", {})}
+        version = str(int(meta.resource_version or "1") + 1)
+        changed = msgspec.structs.replace(
+            value,
+            metadata=msgspec.structs.replace(
+                meta,
+                annotations={key: text for key, text in annotations.items() if text is not None},
+                labels={**meta.labels, **asked.get("labels", {})},
+                resource_version=version,
+            ),
+        )
+        if stored is self.pods:
+            self.put(changed)
+        else:
+            stored[meta.name] = changed
 
     # The server's side.
 
@@ -204,10 +254,12 @@ class BindWorld:
     def __init__(self, *nodes):
         self.time = 0.0
         self.cluster, self.tally = FakeCluster(), Tally()
-        self.snapshot = Snapshot(NVIDIA, now=lambda: self.time)
+        self.snapshot = Snapshot(NVIDIA, lock_protocol=True, now=lambda: self.time)
         for node in nodes:
+            self.cluster.nodes[node.metadata.name] = node
             self.snapshot.on_node(Change(None, node))
         self.flights = Flights(self.snapshot, self.cluster, now=lambda: self.time, sleep=self.sleep)
+        self.locks = self.new_locks()
         self.binder = Binder(
             self.snapshot,
             self.cluster,
@@ -215,8 +267,26 @@ class BindWorld:
             missing=lambda: "",
             gpu_policy="spread",
             tally=self.tally,
+            locks=self.locks,
             clock=lambda: 1787293239.9,
         )
+
+    def new_locks(self):
+        """Somebody who takes and releases node locks."""
+        return NodeLocks(
+            self.snapshot,
+            self.cluster,
+            self.flights,
+            expire_s=300,
+            look_s=0.001,
+            now=self.now_and_a_bit,
+            utcnow=lambda: datetime(2026, 8, 21, 6, 20, 39, tzinfo=UTC),
+        )
+
+    def now_and_a_bit(self):
+        """Who waits for a lock sees time pass."""
+        self.time += 0.01
+        return self.time
 
     def sleep(self, seconds):
         """Let time pass; the server finishes late writes within its time limit."""

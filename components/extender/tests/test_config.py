@@ -27,6 +27,18 @@ def test_flags_win_over_variables():
     assert not Config.parse(["--leader-elect=false"], {"HAMI_LEADER_ELECT": "true"}).leader_elect
 
 
+def test_node_lock_timeout():
+    """HAMi's variable counts unless it is set anew (HAMi defect 8.11: never)."""
+    assert Config.parse([], {}).lock_timeout_s == 300
+    environ = {"HAMI_NODELOCK_EXPIRE": "1h2m3s"}
+    assert Config.parse([], environ).lock_timeout_s == 3723
+    environ["HAMI_NODE_LOCK_TIMEOUT"] = "7m"
+    assert Config.parse([], environ).lock_timeout_s == 420
+    assert Config.parse(["--node-lock-timeout=90s"], environ).lock_timeout_s == 90
+    assert not Config.parse([], {}).lock_protocol
+    assert Config.parse(["--lock-protocol"], {}).lock_protocol
+
+
 @pytest.mark.parametrize(
     "argv",
     [
@@ -35,6 +47,10 @@ def test_flags_win_over_variables():
         ["--bind-address=9380"],
         ["--status-address=:99999"],
         ["--node-scheduler-policy=tidy"],
+        ["--explain-port=99999"],
+        ["--node-lock-timeout=5"],
+        ["--node-lock-timeout=0s"],
+        ["--lock-protocol=maybe"],
         ["--start-delay=-1"],
         ["--start-delay=soon"],
         ["--log-level=loud"],

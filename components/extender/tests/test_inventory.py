@@ -1,10 +1,11 @@
 """What is read from a node."""
 
 import msgspec
+import pytest
 from extender_kit import device, make_node, node_object
 
-from hami_extender.inventory import facts_of
-from hamikit.devices import NVIDIA
+from hami_extender.inventory import LOCK_OFF, facts_of
+from hamikit.devices import HYGON, NVIDIA
 from hamikit.objects import Node
 
 
@@ -43,3 +44,34 @@ def test_allocatable_that_is_no_number_counts_as_none():
     value = node_object("n", device("a"))
     value["status"]["allocatable"]["nvidia.com/gpu"] = "many"
     assert facts_of(msgspec.convert(value, Node), [NVIDIA]).offers[0].allocatable == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "lock", "binding", "reason"),
+    [
+        ({"NODE_BINDING": "late"}, True, "late", ""),
+        ({"NODE_BINDING": "lock", "NODE_BINDING_REASON": "no CDI"}, True, "lock", "no CDI"),
+        ({"NODE_BINDING": "lock", "NODE_BINDING_REASON": "no CDI"}, False, "", "no CDI"),
+        ({}, True, "lock", ""),
+        ({}, False, "", LOCK_OFF),
+        ({"NODE_BINDING_REASON": "no CDI"}, True, "", "no CDI"),
+        ({"NODE_BINDING": "dra"}, True, "dra", ""),
+    ],
+    ids=["late", "lock", "lock, not ours", "HAMi", "HAMi, not ours", "neither", "unheard of"],
+)
+def test_by_which_protocol(said, lock, binding, reason):
+    """What the node says; one that says nothing runs HAMi's own plugin."""
+    value = node_object("n", device("a"), **said)
+    if "NODE_BINDING" not in said:
+        del value["metadata"]["annotations"]["hami.io/node-nvidia-binding"]
+    (offer,) = facts_of(msgspec.convert(value, Node), [NVIDIA], lock=lock).offers
+    assert (offer.binding, offer.binding_reason) == (binding, reason)
+
+
+def test_other_families_speak_the_lock_protocol():
+    """Their plugins announce nothing."""
+    value = node_object("n", NODE_BINDING="late")
+    value["metadata"]["annotations"][HYGON.register_annotation] = "d,4,1000,100,DCU,0,true:"
+    node = msgspec.convert(value, Node)
+    assert [o.binding for o in facts_of(node, [HYGON], lock=True).offers] == ["lock"]
+    assert [o.binding for o in facts_of(node, [HYGON]).offers] == [""]

@@ -65,7 +65,8 @@ def test_the_event():
         "1 x CardNotHealth; "
         "small: container main asks for 1 x (3000 MiB, 30% cores): "
         "GPU-s CardInsufficientMemory (free 1000 of 1000 MiB, 100% cores, 10 slots); "
-        "old: NodeBindingUnsupported"
+        "old: NodeBindingUnsupported (the node speaks HAMi's lock protocol, which is switched off "
+        "(--lock-protocol))"
     )
 
 

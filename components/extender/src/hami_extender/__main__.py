@@ -25,6 +25,7 @@ from hami_extender.flights import Flights
 from hami_extender.inquiry import create_inquiry
 from hami_extender.leader import Leadership
 from hami_extender.metrics import ClusterCollector, VerbMetrics
+from hami_extender.nodelock import NodeLocks
 from hami_extender.notices import Notices
 from hami_extender.placement import Refusal
 from hami_extender.question import Question
@@ -36,7 +37,7 @@ from hami_extender.wake import Waker
 from hamikit import logs, names
 from hamikit.cluster import Api
 from hamikit.deviceconfig import ConfigError, load_families
-from hamikit.informer import Informer
+from hamikit.informer import Change, Informer
 from hamikit.objects import Lease, Node, Pod
 from hamikit.service import Lifecycle, serve, status_app
 
@@ -63,7 +64,7 @@ def main() -> None:
     except ConfigError as error:
         print(f"hami-extender: {error}", file=sys.stderr)
         sys.exit(2)
-    snapshot = Snapshot(*families)
+    snapshot = Snapshot(*families, lock_protocol=config.lock_protocol)
     log.info("starting", version=version("hami-extender"), config=str(config))
     lifecycle = Lifecycle()
     lifecycle.stop_on_signals()
@@ -75,7 +76,14 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
     registry = CollectorRegistry()
     metrics = VerbMetrics(registry, version("hami-extender"))
     registry.register(ClusterCollector(snapshot))
-    nodes = Informer(api, "/api/v1/nodes", Node, snapshot.on_node)
+    flights = Flights(snapshot, api)
+    locks = NodeLocks(snapshot, api, flights, expire_s=config.lock_timeout_s)
+
+    def on_node(change: Change[Node]) -> None:
+        snapshot.on_node(change)
+        locks.on_node(change)
+
+    nodes = Informer(api, "/api/v1/nodes", Node, on_node)
     pods = Informer(api, "/api/v1/pods", Pod, snapshot.on_pod, query=DEVICE_PODS)
     lifecycle.ready_when("nodes", nodes.missing)
     lifecycle.ready_when("pods", pods.missing)
@@ -87,7 +95,7 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
         return leader.missing() if leader else ""
 
     serve(status_app(lifecycle, registry), config.status_host, config.status_port)
-    works = Works(snapshot, api, Flights(snapshot, api), Waker(snapshot, api), missing)
+    works = Works(snapshot, api, flights, locks, Waker(snapshot, api), missing)
     # Until the first lists are there it answers "starting": better than a refused connection.
     _serve_scheduler(config, works, metrics)
     threads = [nodes.start()]
@@ -107,6 +115,7 @@ class Works:
     snapshot: Snapshot
     api: Api
     flights: Flights
+    locks: NodeLocks
     waker: Waker
     missing: Callable[[], str]
 
@@ -125,6 +134,7 @@ def _serve_scheduler(config: Config, works: Works, metrics: VerbMetrics) -> None
         missing=missing,
         gpu_policy=config.gpu_policy,
         tally=metrics,
+        locks=works.locks,
     )
     app = create_app(selector, binder, observe=metrics.observe)
     serve(app, config.bind_host, config.bind_port, threads=VERB_THREADS)
@@ -173,6 +183,7 @@ def _follow_lease(config: Config, snapshot: Snapshot, api: Api) -> Leadership | 
 def _until_stopped(lifecycle: Lifecycle, works: Works, threads: list[threading.Thread]) -> None:
     while not lifecycle.stopping.wait(SETTLE_EVERY_S):
         works.flights.settle()
+        works.locks.look()
         works.waker.look()
         if not all(thread.is_alive() for thread in threads):
             # A view that stands still would promise cards by an old account: start afresh.

@@ -53,6 +53,16 @@ class Tally(Protocol):
         """No answer came to a write."""
 
 
+class Locks(Protocol):
+    """HAMi's node lock, for nodes whose plugin does not learn late whose turn it is."""
+
+    def take(self, node: str, pod: Pod) -> None:
+        """Lock the node; raises Refused."""
+
+    def label(self, pod: Pod, node: str) -> None:
+        """Label the pod with its node; raises Refused."""
+
+
 class Binder:
     """The bind verb; `missing` says what is missing until we may write."""
 
@@ -65,11 +75,12 @@ class Binder:
         missing: Callable[[], str],
         gpu_policy: str,
         tally: Tally,
+        locks: Locks,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._snapshot, self._api, self._missing = snapshot, api, missing
         self._gpu_policy, self._tally = gpu_policy, tally
-        self._flights, self._clock = flights, clock
+        self._flights, self._locks, self._clock = flights, locks, clock
 
     def bind(self, args: BindArgs) -> str:
         """Place a pod; returns what is wrong, or an empty text once the Binding is written."""
@@ -103,8 +114,11 @@ class Binder:
             if slots is None:
                 return
             flight = self._flights.start(pod, args.node)
+            locked = self._by_lock(question, args.node)
         try:
-            self._write(flight, slots)
+            if locked:
+                self._lock(flight)
+            self._write(flight, slots, names.BIND_ALLOCATING if locked else names.BIND_SUCCESS)
         finally:
             self._flights.leave(flight)
 
@@ -162,12 +176,32 @@ class Binder:
                 ledger.hold(uid, claim)
         return verdict
 
+    def _by_lock(self, question: Question, node: str) -> bool:
+        """Whether a plugin that the pod needs speaks HAMi's lock protocol."""
+        state = self._snapshot.ledger.nodes.get(node)
+        offers = state.facts.offers if state and state.facts else ()
+        asked = {part.vendor for part in question.parts}
+        return any(o.vendor in asked and o.binding == names.BINDING_LOCK for o in offers)
+
+    def _lock(self, flight: Flight) -> None:
+        """Take the node for this pod; NodeLocks itself takes the lock off when it is over."""
+        try:
+            self._locks.take(flight.node, flight.pod)
+            self._locks.label(flight.pod, flight.node)
+        except Refused:
+            self._flights.failed(flight)
+            raise
+
     # The one write.
 
-    def _write(self, flight: Flight, slots: Slots) -> None:
-        body = binding_body(
-            flight.pod, flight.node, self._annotations(flight.pod, flight.node, slots)
-        )
+    def _write(self, flight: Flight, slots: Slots, phase: str) -> None:
+        seconds = int(self._clock())
+        annotations = {
+            **grant_annotations(self._snapshot.families, flight.pod, flight.node, slots, seconds),
+            names.POD_BIND_PHASE: phase,
+            names.POD_BIND_TIME: str(seconds),
+        }
+        body = binding_body(flight.pod, flight.node, annotations)
         if missing := self._missing():
             # The lease may have been lost while this thread waited for its turn.
             self._flights.failed(flight)
@@ -206,14 +240,6 @@ class Binder:
         path = f"{pod_path(pod)}/binding"
         query: dict[str, str | int] = {"timeout": f"{WRITE_S}s"}
         self._api.request("POST", path, query=query, body=body, timeout=CLIENT_S)
-
-    def _annotations(self, pod: Pod, node: str, slots: Slots) -> dict[str, str]:
-        seconds = int(self._clock())
-        return {
-            **grant_annotations(self._snapshot.families, pod, node, slots, seconds),
-            names.POD_BIND_PHASE: names.BIND_SUCCESS,
-            names.POD_BIND_TIME: str(seconds),
-        }
 
 
 def binding_body(pod: Pod, node: str, annotations: dict[str, str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Settings from the command line, each with a default from the environment."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from hamikit import names
 DEFAULT_BIND = f"127.0.0.1:{names.PORT_EXTENDER}"
 DEFAULT_STATUS = f"0.0.0.0:{names.PORT_EXTENDER_METRICS}"
 STRICT = "strict"
+HAMI_LOCK_EXPIRE = "HAMI_NODELOCK_EXPIRE"
+"""HAMi's variable; counts unless the flag or our own is given."""
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class Config:
     status_host: str
     status_port: int
     explain_port: int
+    lock_protocol: bool
+    lock_timeout_s: float
     start_delay_s: float
     leader_elect: bool
     lease_name: str
@@ -51,6 +57,8 @@ class Config:
             status_host=status_host,
             status_port=status_port,
             explain_port=options.explain_port,
+            lock_protocol=options.lock_protocol,
+            lock_timeout_s=options.node_lock_timeout,
             start_delay_s=options.start_delay,
             leader_elect=options.leader_elect,
             lease_name=options.leader_elect_resource_name,
@@ -100,6 +108,20 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         "port on 127.0.0.1 for /explain, /simulate and /state; 0 for none",
         _port,
     )
+    add(
+        "lock-protocol",
+        "false",
+        "bind to nodes that speak HAMi's lock protocol, too",
+        _truth,
+        nargs="?",
+        const="true",
+    )
+    add(
+        "node-lock-timeout",
+        environ.get(HAMI_LOCK_EXPIRE, "5m"),
+        "after this long a node lock counts as left over",
+        _duration,
+    )
     add("start-delay", "4", "seconds for a predecessor's last write to end", _seconds)
     add(
         "leader-elect",
@@ -139,6 +161,14 @@ def _shortlist(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of nodes; write 1 or more")
     return value
+
+
+def _duration(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    parts = [int(part or 0) for part in match.groups()] if match else [0]
+    if match is None or not any(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write one like 5m or 1h30m")
+    return float(parts[0] * 3600 + parts[1] * 60 + parts[2])
 
 
 def _seconds(text: str) -> float:

@@ -95,28 +95,36 @@ class NodeFacts:
         return next((offer.binding_reason for offer in self.offers if offer.binding_reason), "")
 
 
-def facts_of(node: Node, families: Sequence[DeviceFamily]) -> NodeFacts:
-    """Read a node; a family without readable cards keeps its fault and offers nothing."""
+LOCK_OFF = "the node speaks HAMi's lock protocol, which is switched off (--lock-protocol)"
+
+
+def facts_of(node: Node, families: Sequence[DeviceFamily], *, lock: bool = False) -> NodeFacts:
+    """Read a node; a family without readable cards keeps its fault and offers nothing.
+
+    `lock` is whether we speak HAMi's lock protocol.
+    """
     annotations = node.metadata.annotations
     return NodeFacts(
         name=node.metadata.name,
         offers=tuple(
-            _offer(node, family) for family in families if family.register_annotation in annotations
+            _offer(node, family, lock=lock)
+            for family in families
+            if family.register_annotation in annotations
         ),
         cordoned=frozenset(split_list(annotations.get(names.NODE_CORDON, ""))),
         paused=annotations.get(names.NODE_PAUSED, ""),
     )
 
 
-def _offer(node: Node, family: DeviceFamily) -> Offer:
+def _offer(node: Node, family: DeviceFamily, *, lock: bool) -> Offer:
     annotations = node.metadata.annotations
-    binding = names.BINDING_LOCK
-    if family.announces_binding:
-        binding = annotations.get(names.NODE_BINDING, "")
+    binding, reason = _binding(node, family)
+    if binding == names.BINDING_LOCK and not lock:
+        binding, reason = "", reason or LOCK_OFF
     offer = Offer(
         vendor=family.vendor,
         binding=binding,
-        binding_reason=annotations.get(names.NODE_BINDING_REASON, ""),
+        binding_reason=reason,
         allocatable=_allocatable(node, family.count),
     )
     try:
@@ -125,6 +133,18 @@ def _offer(node: Node, family: DeviceFamily) -> Offer:
     except CodecError as error:
         return replace(offer, fault=str(error))
     return replace(offer, cards=_cards(devices, family, node), pair_scores=scores)
+
+
+def _binding(node: Node, family: DeviceFamily) -> tuple[str, str]:
+    """By which protocol the family's plugin on the node binds, and why not late."""
+    if not family.announces_binding:
+        return names.BINDING_LOCK, ""
+    said = node.metadata.annotations.get(names.NODE_BINDING)
+    reason = node.metadata.annotations.get(names.NODE_BINDING_REASON, "")
+    if said is None and not reason:
+        # Nothing said at all: HAMi's own plugin.
+        return names.BINDING_LOCK, ""
+    return said or "", reason
 
 
 def _cards(devices: list[RegisteredDevice], family: DeviceFamily, node: Node) -> tuple[Card, ...]:

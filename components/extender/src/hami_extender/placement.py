@@ -23,7 +23,7 @@ PLUGIN_NOT_READY = "NodePluginNotReady"
 GRANT_UNREADABLE = "NodeGrantUnreadable"
 SLOTS_EXHAUSTED = "NodeSlotsExhausted"
 
-BINDINGS = frozenset({names.BINDING_LATE})
+BINDINGS = frozenset({names.BINDING_LATE, names.BINDING_LOCK})
 """The protocols by which we can bind."""
 
 

@@ -25,8 +25,13 @@ log = structlog.get_logger()
 class Snapshot:
     """The current view. Callers of anything but `on_node` and `on_pod` hold `lock`."""
 
-    def __init__(self, *families: DeviceFamily, now: Callable[[], float] = time.monotonic) -> None:
-        self.families = families
+    def __init__(
+        self,
+        *families: DeviceFamily,
+        lock_protocol: bool = False,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.families, self._lock_protocol = families, lock_protocol
         self.lock = threading.RLock()
         self.ledger = Ledger()
         self.verdicts = Verdicts(self.ledger)
@@ -39,7 +44,9 @@ class Snapshot:
     def on_node(self, change: Change[Node]) -> None:
         """Take over a node's facts."""
         name = change.present.metadata.name
-        facts = facts_of(change.after, self.families) if change.after is not None else None
+        facts = None
+        if change.after is not None:
+            facts = facts_of(change.after, self.families, lock=self._lock_protocol)
         with self.lock:
             # Most updates of a node are heartbeats.
             if self.ledger.set_facts(name, facts):
