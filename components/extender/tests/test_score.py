@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hami_extender.inventory import Card
-from hami_extender.placement import Placement
-from hami_extender.score import best_nodes, card_score, node_score, priorities, sort_key
+from hami_extender.score import card_score, node_score, priorities, sort_key
 from hamikit.footprint import NOTHING, Share
 
 
@@ -71,13 +70,6 @@ def test_what_is_taken_first_under_each_policy(policy, numa_bind, taken_first):
     all_cards = [card(uuid, i, numa=numa[uuid]) for i, uuid in enumerate("abc")]
     scored = sorted(all_cards, key=lambda c: key(c, USED[c.uuid], card_score(c, USED[c.uuid])))
     assert scored[-1].uuid == taken_first
-
-
-def test_best_nodes():
-    """Binpack takes the fullest, spread the emptiest, equal ones by name."""
-    scores = {name: Placement((), score) for name, score in (("b", 1.0), ("a", 1.0), ("c", 2.0))}
-    assert best_nodes(scores, "binpack", 2) == ["c", "a"]
-    assert best_nodes(scores, "spread", 3) == ["a", "b", "c"]
 
 
 @given(st.lists(st.integers(), max_size=100, unique=True))

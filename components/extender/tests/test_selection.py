@@ -88,18 +88,6 @@ def test_conformance_7_1(node_policy, gpu_policy, node, uuid, by_annotation):
     assert world.claim(pod) == (node, Kind.CLAIM, f"{uuid},NVIDIA,1000,20:;")
 
 
-def test_conformance_7_1_with_an_init_container():
-    """Init 5000 and app 4000 share the one card that holds either."""
-    world = vectors(node="binpack", gpu="binpack", shortlist=1)
-    pod = make_pod(
-        "p",
-        container(gpu=1, mem=4000, cores=20),
-        init=(container("i", gpu=1, mem=5000, cores=20),),
-    )
-    assert world.filter(pod).node_names == ["node2"]
-    assert world.claim(pod)[2] == "device3,NVIDIA,5000,20:;device3,NVIDIA,4000,20:;"
-
-
 def test_a_pod_that_asks_for_nothing_passes_everywhere():
     """Its nodes come back as they came, ready or not; count 0 asks for nothing."""
     world = World(ready=False)
@@ -170,6 +158,31 @@ def test_the_shortlist_is_the_best_few():
     pod = make_pod("p")
     assert world.filter(pod).node_names == ["n7", "n0", "n1"]
     assert world.claim(pod) is None
+
+
+def test_a_node_that_the_pod_names_stays_in_the_shortlist():
+    """However good others are; where one node is to be left, the best is."""
+    nodes = [make_node(f"n{i}", device(f"c{i}", devmem=500 * i)) for i in range(6)]
+    value = msgspec.to_builtins(make_pod("p"))
+    value["status"]["nominatedNodeName"] = "n5"
+    pod = msgspec.convert(value, type(make_pod("p")))
+    world = World(*nodes, policies=Policies(shortlist=2))
+    assert world.filter(pod).node_names == ["n2", "n3", "n5"]
+    assert world.filter(pod, "n2", "n3", "n4").node_names == ["n2", "n3"]
+    assert World(*nodes, policies=Policies(shortlist=1)).filter(pod).node_names == ["n2"]
+    value["status"]["nominatedNodeName"] = "n1"
+    full = msgspec.convert(value, type(make_pod("p")))
+    assert world.filter(full).node_names == ["n2", "n3"]
+
+
+def test_weights_that_are_none_are_the_reason_on_every_node():
+    """In HAMi's words."""
+    world = World(make_node("n", device("a")))
+    result = world.filter(make_pod("p", POD_SCORING_WEIGHTS="slot=1"))
+    assert result.unresolvable["n"] == (
+        'InvalidDeviceRequest: invalid hami.io/device-scoring-weights annotation "slot=1": '
+        "expected slot, core, and memory weights"
+    )
 
 
 def test_two_nodes_are_left_to_prioritize():

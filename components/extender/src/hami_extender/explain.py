@@ -117,7 +117,7 @@ class Explainer:
         fits, refusals = self._survey.split(question)
         last = self._attempts.last(pod.metadata.uid)
         left_out = set(last[0].left_out) if last else set()
-        could = tuple(_open(name, left_out) for name in sorted(fits)[:limit])
+        could = tuple(_open(name, left_out) for name in fits[:limit])
         return replace(
             _said(pod, "waiting", _why(len(fits), len(fits) + len(refusals), last is not None)),
             fitting=len(fits),

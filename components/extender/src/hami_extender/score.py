@@ -6,8 +6,6 @@ Figures are rounded to 32-bit floats after each operation, so that ties fall as 
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from heapq import nsmallest
-from typing import Protocol
 
 from hami_extender.inventory import Card
 from hamikit.footprint import NOTHING, Share
@@ -111,22 +109,6 @@ def sort_key(policy: str, *, numa_bind: bool) -> SortKey:
         # With numa-bind the group comes first under every policy, or a run could be torn apart.
         return {BINPACK: _NUMA_BINPACK, MUTEX: _NUMA_MUTEX}.get(policy, _NUMA_OTHER)
     return {BINPACK: _BINPACK, MUTEX: _MUTEX}.get(policy, _SPREAD)
-
-
-class Scored(Protocol):
-    """Something with a node's score."""
-
-    @property
-    def score(self) -> float:
-        """How full the node is."""
-
-
-def best_nodes(nodes: Mapping[str, Scored], policy: str, limit: int) -> list[str]:
-    """At most `limit` nodes, best first; equal scores are ordered by name."""
-    sign = 1 if policy == SPREAD else -1
-    # Pairs compare without a call back into Python: this is the loop over all nodes.
-    pairs = [(sign * scored.score, name) for name, scored in nodes.items()]
-    return [name for _, name in nsmallest(limit, pairs)]
 
 
 def priorities(ranked: Sequence[str]) -> dict[str, int]:

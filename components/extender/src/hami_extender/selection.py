@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hami_extender import score
-from hami_extender.placement import Refusal
+from hami_extender.naming import named_nodes
+from hami_extender.placement import Placement, Refusal
 from hami_extender.question import Question
 from hami_extender.snapshot import Snapshot
 from hami_extender.texts import few
 from hami_extender.usage import Kind
+from hami_extender.verdicts import Table
 from hami_extender.wire import FilterArgs, FilterResult
 from hamikit import names
 from hamikit.objects import Pod
@@ -86,17 +88,21 @@ class Selector:
         snapshot = self._snapshot
         if not self._may_choose(pod):
             return FilterResult(error=IN_FLIGHT)
-        fits, refusals = snapshot.verdicts.table(question).split(asked)
-        if fits:
-            policy = self._node_policy(question)
-            limit = 1 if _has_volumes(pod) else self._policies.shortlist
-            best = score.best_nodes(fits, policy, limit)
+        table = snapshot.verdicts.table(question)
+        limit = 1 if _has_volumes(pod) else self._policies.shortlist
+        names_ = set(asked)
+        best = table.best(names_, self._node_policy(question), limit)
+        if best:
+            if limit > 1:
+                named = sorted((named_nodes(pod) & names_).difference(best))
+                best += table.fitting(named)
             if len(best) == 1:
                 # A single node is never prioritized, so the claim is made here.
-                snapshot.claim(pod, best[0], fits[best[0]].slots, _claim_seconds(pod))
+                self._claim(pod, best[0], table)
             return FilterResult(node_names=best)
         if len(asked) >= SAMPLE_FLOOR and self._others_have_room(asked, question):
             return FilterResult(error=OTHERS_HAVE_ROOM)
+        refusals = table.refusals(asked)
         self._refused(pod, question, refusals)
         said = few({name: refusal.reason for name, refusal in refusals.items()})
         return FilterResult(
@@ -123,15 +129,19 @@ class Selector:
             return self._prioritize(args.pod, question, names_)
 
     def _prioritize(self, pod: Pod, question: Question, asked: list[str]) -> dict[str, int]:
-        snapshot = self._snapshot
         if not self._may_choose(pod):
             return dict.fromkeys(asked, 0)
-        fits, refusals = snapshot.verdicts.table(question).split(asked)
-        policy = self._node_policy(question)
-        ranked = score.best_nodes(fits, policy, len(fits))
+        table = self._snapshot.verdicts.table(question)
+        ranked = table.best(set(asked), self._node_policy(question), len(asked))
         if ranked:
-            snapshot.claim(pod, ranked[0], fits[ranked[0]].slots, _claim_seconds(pod))
-        return {**score.priorities(ranked), **dict.fromkeys(refusals, 0)}
+            self._claim(pod, ranked[0], table)
+        return {**dict.fromkeys(asked, 0), **score.priorities(ranked)}
+
+    def _claim(self, pod: Pod, node: str, table: Table) -> None:
+        """Count the devices that the pod will probably get."""
+        verdict = table.verdict(node)
+        if isinstance(verdict, Placement):
+            self._snapshot.claim(pod, node, verdict.slots, _claim_seconds(pod))
 
     def _may_choose(self, pod: Pod) -> bool:
         """Start the pod's choice afresh, unless it already holds devices for sure."""

@@ -7,7 +7,6 @@ import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from hami_extender import score
 from hami_extender.answers import NodeAnswer
 from hami_extender.explain import NODES_TOLD
 from hami_extender.selection import BAD_REQUEST
@@ -104,7 +103,7 @@ class Simulator:
             return PodAnswer(pod.key, "not ours", "asks for none of our devices")
         with self._snapshot.lock:
             fits, refusals = self._survey.split(question)
-            best = score.best_nodes(fits, self._survey.policy(question), max(limit, 1))
+            best = fits[: max(limit, 1)]
             answer = PodAnswer(
                 pod.key,
                 "fits" if fits else "does not fit",
@@ -116,10 +115,11 @@ class Simulator:
             )
             if not best:
                 return replace(answer, nodes=self._survey.told(pod, question, refusals, limit))
+            slots = self._survey.slots(question, best[0])
         return replace(
             answer,
             node=best[0],
-            devices=devices_of(pod, fits[best[0]].slots),
+            devices=devices_of(pod, slots),
             nodes=tuple(NodeAnswer(name, fits=True) for name in best),
         )
 

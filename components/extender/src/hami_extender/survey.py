@@ -78,11 +78,17 @@ class Survey:
         """Which nodes the pod prefers."""
         return question.node_policy or self._policies.node
 
-    def split(self, question: Question) -> tuple[dict[str, Placement], dict[str, Refusal]]:
-        """The nodes that fit and those that do not."""
+    def split(self, question: Question) -> tuple[list[str], dict[str, Refusal]]:
+        """The nodes that fit, best first, and why the others do not."""
         snapshot = self._snapshot
         known = [name for name, state in snapshot.ledger.nodes.items() if state.facts is not None]
-        return snapshot.verdicts.table(question).split(known)
+        table = snapshot.verdicts.table(question)
+        return table.best(set(known), self.policy(question), len(known)), table.refusals(known)
+
+    def slots(self, question: Question, node: str) -> Slots:
+        """What the pod would get on a node that fits."""
+        verdict = self._snapshot.verdicts.table(question).verdict(node)
+        return verdict.slots if isinstance(verdict, Placement) else ()
 
     def told(
         self, pod: Pod, question: Question, refusals: dict[str, Refusal], limit: int

@@ -7,6 +7,7 @@ from enum import Enum
 from itertools import count
 
 from hami_extender.inventory import NodeFacts
+from hami_extender.journal import Journal
 from hamikit.codec import GrantedDevice, Slots
 from hamikit.footprint import NOTHING, Footprint, Share, share_of
 from hamikit.footprint import footprint as pod_footprint
@@ -119,6 +120,7 @@ class Ledger:
     def __init__(self) -> None:
         self.nodes: dict[str, NodeState] = {}
         self.holdings: dict[str, Holding] = {}
+        self.journal = Journal()
         self._versions = count(1)
 
     def set_facts(self, name: str, facts: NodeFacts | None) -> bool:
@@ -127,7 +129,7 @@ class Ledger:
         if state.facts == facts and facts is not None:
             return False
         state.facts = facts
-        state.version = next(self._versions)
+        self._changed(state)
         self._forget_if_empty(state)
         return True
 
@@ -142,7 +144,7 @@ class Ledger:
             state.ids[vendor] = state.ids.get(vendor, 0) + number
         state.unreadable += not holding.readable
         state.holders.add(uid)
-        state.version = next(self._versions)
+        self._changed(state)
 
     def release(self, uid: str) -> Holding | None:
         """Take back what a pod holds; returns it, None if there was nothing."""
@@ -160,7 +162,7 @@ class Ledger:
             state.ids[vendor] -= number
         state.unreadable -= not holding.readable
         state.holders.discard(uid)
-        state.version = next(self._versions)
+        self._changed(state)
         self._forget_if_empty(state)
         return holding
 
@@ -175,6 +177,10 @@ class Ledger:
         if state is None:
             state = self.nodes[name] = NodeState(name, next(self._versions))
         return state
+
+    def _changed(self, state: NodeState) -> None:
+        state.version = next(self._versions)
+        self.journal.add(state.name)
 
     def _forget_if_empty(self, state: NodeState) -> None:
         if state.facts is None and not state.holders:

@@ -1,11 +1,16 @@
 """What is already known about questions: only nodes that changed are asked again."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Sequence
+from heapq import nsmallest
 
+from hami_extender.digest import Digests, Traits
 from hami_extender.placement import Placement, Refusal, Verdict, place
 from hami_extender.question import Question
+from hami_extender.quick import NOT_REGISTERED, Answer, Probe
+from hami_extender.score import SPREAD
 from hami_extender.usage import Ledger, NodeState
+from hamikit.devices import SCORE_NONE
 
 QUESTIONS_KEPT = 256
 """Different pod shapes in play at a time; each keeps one answer a node."""
@@ -14,62 +19,150 @@ Place = Callable[[NodeState | None, Question], Verdict]
 
 
 class Table:
-    """The answers to one question, each valid for one version of its node."""
+    """The answers to one question, kept up with the ledger.
 
-    def __init__(self, nodes: Mapping[str, NodeState], question: Question, decide: Place) -> None:
-        self._nodes, self._question, self._decide = nodes, question, decide
-        self._known: dict[str, tuple[int, Verdict]] = {}
+    A node is in `_fits`, in `_refused` (None where nobody has asked why yet), or in `_open` until
+    somebody needs to know for certain.
+    """
 
-    def __call__(self, name: str) -> Verdict:
-        """The verdict on one node."""
-        state = self._nodes.get(name)
-        if state is None:
-            self._known.pop(name, None)
-            return self._decide(None, self._question)
-        verdict = self._decide(state, self._question)
-        self._known[name] = state.version, verdict
-        return verdict
+    def __init__(self, ledger: Ledger, digests: Digests, probe: Probe, decide: Place) -> None:
+        self._ledger, self._digests, self._decide = ledger, digests, decide
+        self._probe, self.question = probe, probe.question
+        self._by_name = all(part.family.score == SCORE_NONE for part in self.question.parts)
+        self._position = -1
+        self._fits: set[str] = set()
+        self._open: set[str] = set()
+        self._refused: dict[str, Refusal | None] = {}
 
-    def split(self, names: Iterable[str]) -> tuple[dict[str, Placement], dict[str, Refusal]]:
-        """The nodes that fit and those that do not; cheap where nothing has changed."""
-        nodes, known = self._nodes, self._known
-        fits: dict[str, Placement] = {}
-        refusals: dict[str, Refusal] = {}
-        for name in names:
-            state, entry = nodes.get(name), known.get(name)
-            if state is None or entry is None or entry[0] != state.version:
-                verdict = self(name)
+    def refresh(self) -> None:
+        """Ask the nodes that changed."""
+        journal, known = self._ledger.journal, self._digests.of
+        if self._position == journal.position:
+            return
+        changed: Iterable[str] | None = None
+        if self._position >= 0:
+            changed = journal.since(self._position)
+        if changed is None:
+            self._fits, self._open, self._refused = set(), set(), {}
+            changed = known
+        self._position = journal.position
+        fits, open_, refused, ask = self._fits, self._open, self._refused, self._probe.ask
+        for name in changed:
+            fits.discard(name)
+            open_.discard(name)
+            refused.pop(name, None)
+            digest = known.get(name)
+            if digest is None:
+                continue
+            said = ask(digest)
+            if said is Answer.FITS:
+                fits.add(name)
+            elif said is Answer.MAYBE:
+                open_.add(name)
             else:
-                verdict = entry[1]
-            if isinstance(verdict, Placement):
-                fits[name] = verdict
-            else:
-                refusals[name] = verdict
-        return fits, refusals
+                refused[name] = said if isinstance(said, Refusal) else None
+
+    def best(self, asked: Collection[str], policy: str, limit: int) -> list[str]:
+        """At most `limit` of these nodes that fit, best first; equal ones are ordered by name."""
+        if not self._fits and not self._open:
+            return []
+        if not self._by_name:
+            return self._best_by_placement(asked, policy, limit)
+        found: list[str] = []
+        fits, open_ = self._fits, self._open
+        for name in self._digests.ranking(policy):
+            if name in asked and (name in fits or (name in open_ and self._settled(name))):
+                found.append(name)
+                if len(found) == limit:
+                    break
+        return found
+
+    def _best_by_placement(self, asked: Collection[str], policy: str, limit: int) -> list[str]:
+        """The same where the chosen devices count: every node that fits is looked at closely."""
+        sign = 1 if policy == SPREAD else -1
+        fitting = ((name, self.verdict(name)) for name in asked if self.fits(name))
+        pairs = [(sign * v.score, name) for name, v in fitting if isinstance(v, Placement)]
+        return [name for _, name in nsmallest(limit, pairs)]
+
+    def fits(self, name: str) -> bool:
+        """Whether one node fits."""
+        return name in self._fits or (name in self._open and self._settled(name))
+
+    def fitting(self, asked: Iterable[str]) -> list[str]:
+        """Those of these nodes that fit."""
+        return [name for name in asked if self.fits(name)]
+
+    def refusals(self, asked: Iterable[str]) -> dict[str, Refusal]:
+        """Why each of these nodes does not take the pod; those that fit are left out."""
+        found: dict[str, Refusal] = {}
+        refused = self._refused
+        for name in asked:
+            refusal = refused.get(name)
+            if refusal is not None:
+                found[name] = refusal
+            elif not self.fits(name):
+                found[name] = self._why(name)
+        return found
+
+    def verdict(self, name: str) -> Verdict:
+        """The whole answer of one node, its devices too."""
+        return self._decide(self._ledger.nodes.get(name), self.question)
+
+    def _settled(self, name: str) -> bool:
+        """Look closely at an open node; whether it fits."""
+        self._open.discard(name)
+        verdict = self.verdict(name)
+        if isinstance(verdict, Refusal):
+            self._refused[name] = verdict
+            return False
+        self._fits.add(name)
+        return True
+
+    def _why(self, name: str) -> Refusal:
+        """The reason of a node that does not fit."""
+        known = self._refused.get(name)
+        if known is not None:
+            return known
+        if name not in self._refused:
+            return NOT_REGISTERED
+        verdict = self.verdict(name)
+        if isinstance(verdict, Refusal):
+            self._refused[name] = verdict
+            return verdict
+        raise AssertionError(f"{name}: a quick no where a closer look finds room")
 
 
 class Verdicts:
     """The tables of the questions asked lately. Not thread-safe."""
 
     def __init__(
-        self, ledger: Ledger, *, kept: int = QUESTIONS_KEPT, decide: Place = place
+        self,
+        ledger: Ledger,
+        *,
+        kept: int = QUESTIONS_KEPT,
+        decide: Place = place,
+        prober: Callable[[Question, Sequence[Traits]], Probe] = Probe,
     ) -> None:
-        self._ledger, self._kept, self._decide = ledger, kept, decide
+        self._ledger, self._kept, self._decide, self._prober = ledger, kept, decide, prober
+        self._digests = Digests(ledger.nodes, ledger.journal)
         self._tables: OrderedDict[Question, Table] = OrderedDict()
 
     def table(self, question: Question) -> Table:
-        """What is known about the question."""
+        """What all nodes say to the question now."""
+        self._digests.refresh()
         table = self._tables.get(question)
         if table is None:
-            table = Table(self._ledger.nodes, question, self._decide)
+            probe = self._prober(question, self._digests.traits)
+            table = Table(self._ledger, self._digests, probe, self._decide)
             self._tables[question] = table
             if len(self._tables) > self._kept:
                 self._tables.popitem(last=False)
         else:
             self._tables.move_to_end(question)
+        table.refresh()
         return table
 
     def fits_any(self, question: Question, names: Iterable[str]) -> bool:
         """Whether one of these nodes fits."""
-        split = self.table(question).split
-        return any(split((name,))[0] for name in names)
+        fits = self.table(question).fits
+        return any(fits(name) for name in names)

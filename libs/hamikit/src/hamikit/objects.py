@@ -60,6 +60,50 @@ class Container(_Value, frozen=True):
     security_context: SecurityContext | None = None
 
 
+class NodeRequirement(_Value, frozen=True):
+    """One condition on a node's labels or fields."""
+
+    key: str = ""
+    operator: str = ""
+    values: list[str] | None = None
+
+
+class NodeTerm(_Value, frozen=True):
+    """Conditions of which all have to hold."""
+
+    match_expressions: list[NodeRequirement] | None = None
+    match_fields: list[NodeRequirement] | None = None
+
+
+class NodeTerms(_Value, frozen=True):
+    """Terms of which one has to hold."""
+
+    node_selector_terms: list[NodeTerm] | None = None
+
+
+class PreferredTerm(_Value, frozen=True):
+    """A term that is preferred to hold."""
+
+    preference: NodeTerm | None = None
+
+
+class NodeAffinity(_Value, frozen=True):
+    """Which nodes a pod needs or prefers."""
+
+    required: NodeTerms | None = msgspec.field(
+        default=None, name="requiredDuringSchedulingIgnoredDuringExecution"
+    )
+    preferred: list[PreferredTerm] | None = msgspec.field(
+        default=None, name="preferredDuringSchedulingIgnoredDuringExecution"
+    )
+
+
+class Affinity(_Value, frozen=True):
+    """What of a pod's affinity names nodes."""
+
+    node_affinity: NodeAffinity | None = None
+
+
 class PodSpec(_Value, frozen=True):
     """A pod's wish."""
 
@@ -70,6 +114,8 @@ class PodSpec(_Value, frozen=True):
     runtime_class_name: str | None = None
     volumes: list[dict[str, Any]] | None = None
     priority: int | None = None
+    node_selector: dict[str, str] | None = None
+    affinity: Affinity | None = None
 
 
 class ContainerStateTerminated(_Value, frozen=True):
@@ -100,6 +146,7 @@ class PodStatus(_Value, frozen=True):
 
     phase: str = "Pending"
     reason: str = ""
+    nominated_node_name: str = ""
     container_statuses: list[ContainerStatus] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
 

@@ -1,0 +1,106 @@
+"""Nodes in short: all that decides whether a request fits, so compact that equal cards are equal.
+
+A card is a key: its traits and what is used of it, without its name. What a request says to a key
+is worked out once, however many cards have it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hami_extender.inventory import Card, NodeFacts, Offer
+from hami_extender.journal import Journal
+from hami_extender.placement import why_closed
+from hami_extender.ranking import Ranking
+from hami_extender.score import node_score
+from hami_extender.usage import NodeState
+from hamikit.footprint import NOTHING
+
+Key = tuple[int, int, int, int, int]
+"""Number of the traits; slots, MiB, percent and exclusive tasks in use."""
+Traits = tuple[Card, bool]
+"""A card that stands for all of its kind, and whether it is cordoned."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferDigest:
+    """One family of a node: why it takes nothing, how many ids kubelet has left, its cards."""
+
+    closed: str | None
+    ids_free: int
+    keys: tuple[Key, ...]
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A node; `score` is how full it is."""
+
+    score: float
+    offers: Mapping[str, OfferDigest]
+
+
+class Digests:
+    """The digests of all known nodes, and their order by score; both follow the journal."""
+
+    def __init__(self, nodes: Mapping[str, NodeState], journal: Journal) -> None:
+        self._nodes, self._journal = nodes, journal
+        self._position = 0
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self.traits: list[Traits] = []
+        self.of: dict[str, Digest] = {}
+        self.rankings: dict[str, Ranking] = {}
+
+    def ranking(self, policy: str) -> Ranking:
+        """The nodes in the order of a policy."""
+        ranking = self.rankings.get(policy)
+        if ranking is None:
+            scores = {name: digest.score for name, digest in self.of.items()}
+            ranking = self.rankings[policy] = Ranking(policy, scores)
+        return ranking
+
+    def refresh(self) -> None:
+        """Take over what has changed."""
+        changed: Iterable[str] | None = self._journal.since(self._position)
+        if changed is None:
+            changed = self.of.keys() | self._nodes.keys()
+        self._position = self._journal.position
+        for name in changed:
+            state = self._nodes.get(name)
+            if state is None or state.facts is None:
+                self.of.pop(name, None)
+                for ranking in self.rankings.values():
+                    ranking.remove(name)
+            else:
+                digest = self.of[name] = self._digest(state, state.facts)
+                for ranking in self.rankings.values():
+                    ranking.put(name, digest.score)
+
+    def _digest(self, state: NodeState, facts: NodeFacts) -> Digest:
+        offers = {
+            offer.vendor: OfferDigest(
+                closed=why_closed(state, facts, offer),
+                ids_free=offer.allocatable - state.ids.get(offer.vendor, 0),
+                keys=tuple(self._key(state, facts, card) for card in offer.cards),
+                offer=offer,
+            )
+            for offer in facts.offers
+        }
+        return Digest(node_score(facts.cards, state.used), offers)
+
+    def _key(self, state: NodeState, facts: NodeFacts, card: Card) -> Key:
+        cordoned = card.uuid in facts.cordoned
+        traits = (
+            card.slots,
+            card.memory_mib,
+            card.cores,
+            card.type,
+            card.mode,
+            card.health,
+            cordoned,
+        )
+        number = self._numbers.get(traits)
+        if number is None:
+            number = self._numbers[traits] = len(self.traits)
+            self.traits.append((card, cordoned))
+        used = state.used.get(card.uuid, NOTHING)
+        return number, used.slots, used.memory_mib, used.cores, used.exclusive

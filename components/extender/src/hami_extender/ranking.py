@@ -1,0 +1,33 @@
+"""Nodes in the order of their scores, kept in order as single nodes change."""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
+
+from hami_extender.score import SPREAD
+
+
+class Ranking:
+    """Nodes, the best of a policy first; equal scores are ordered by name."""
+
+    def __init__(self, policy: str, scores: Mapping[str, float]) -> None:
+        # Binpack wants the fullest first: its order is that of the negated scores.
+        self._sign = 1 if policy == SPREAD else -1
+        self._order = sorted((self._sign * score, name) for name, score in scores.items())
+        self._scores = dict(scores)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names in order."""
+        return (name for _, name in self._order)
+
+    def put(self, name: str, score: float) -> None:
+        """A node has this score now."""
+        if self._scores.get(name) != score:
+            self.remove(name)
+            self._scores[name] = score
+            insort(self._order, (self._sign * score, name))
+
+    def remove(self, name: str) -> None:
+        """A node is gone."""
+        score = self._scores.pop(name, None)
+        if score is not None:
+            del self._order[bisect_left(self._order, (self._sign * score, name))]

@@ -1,0 +1,26 @@
+"""Nodes in order, however they change."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hami_extender.ranking import Ranking
+
+changes = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.none() | st.sampled_from([0.0, 1.5, 3.0])), max_size=20
+)
+
+
+@pytest.mark.parametrize(("policy", "sign"), [("spread", 1), ("binpack", -1), ("else", -1)])
+@given(start=st.dictionaries(st.sampled_from("abcd"), st.sampled_from([0.0, 2.0])), steps=changes)
+def test_the_order_is_always_that_of_the_scores(policy, sign, start, steps):
+    """The emptiest or the fullest first, equal ones by name."""
+    ranking, scores = Ranking(policy, start), dict(start)
+    for name, score in steps:
+        if score is None:
+            scores.pop(name, None)
+            ranking.remove(name)
+        else:
+            scores[name] = score
+            ranking.put(name, score)
+        assert list(ranking) == sorted(scores, key=lambda n: (sign * scores[n], n))
