@@ -10,6 +10,7 @@ import pytest
 from kubernetes_validate import validate
 from ruamel.yaml import YAML
 
+from hami_monitor.config import Config
 from hami_webhook.conditions import CONDITIONS
 from hamikit import names
 from hamikit.deviceconfig import nvidia_family
@@ -140,8 +141,10 @@ def test_what_is_selected_is_there(featured):
 EXCEPTIONS = {
     "hami-core": "puts the library into a folder of the node, as root",
     "hami-device-plugin": "speaks to kubelet and the runtime through folders of the node, as root",
-    "hami-monitor": "reads the containers' files and the driver from folders of the node",
+    "hami-monitor": "reads the containers' files and the driver from folders of the node, and by "
+    "the node's PIDs whose processes NVML names",
 }
+SEE_PIDS = {"hami-monitor"}
 
 
 def test_pod_security_restricted_but_for_three(objects):
@@ -152,7 +155,8 @@ def test_pod_security_restricted_but_for_three(objects):
     for name, spec in pod_specs(objects):
         restricted = spec.get("securityContext", {}).get("runAsNonRoot") is True
         restricted &= all(volume.keys() <= free for volume in spec.get("volumes", []))
-        assert not any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")), name
+        assert not any(spec.get(key) for key in ("hostNetwork", "hostIPC")), name
+        assert bool(spec.get("hostPID")) is (name in SEE_PIDS)
         if not restricted:
             exceptions.add(name)
     assert exceptions == set(EXCEPTIONS)
@@ -236,3 +240,19 @@ def test_system_namespaces_are_spared(featured):
         assert ignored == {"key": names.LABEL_WEBHOOK, "operator": "NotIn", "values": ["ignore"]}
         assert spared["values"] == ["kube-system", names.NAMESPACE]
         assert webhook["objectSelector"]["matchExpressions"] == [ignored]
+
+
+def test_the_monitor_may_evict_only_with_its_feature(objects, featured):
+    """And then it only asks whether it could, until somebody says otherwise."""
+
+    def may_evict(rendered):
+        rules = [rule for o in rendered for rule in o.get("rules") or []]
+        return any("pods/eviction" in rule.get("resources", ()) for rule in rules)
+
+    assert not may_evict(objects)
+    with_it = featured("audit-evict")
+    assert may_evict(with_it)
+    (monitor,) = [spec for name, spec in pod_specs(with_it) if name == "hami-monitor"]
+    environment = {e["name"]: e.get("value", "x") for e in monitor["containers"][0]["env"]}
+    config = Config.parse([], environment)
+    assert (config.evict_dry_run, len(config.evict)) == (True, 2)

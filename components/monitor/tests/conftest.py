@@ -1,6 +1,7 @@
 """A node's containers folder and its pods, made for one test."""
 
 import fcntl
+import hashlib
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hamikit.hami_region import MAGIC, V0, V1
 from hamikit.objects import (
     Container,
     ContainerState,
@@ -67,6 +69,11 @@ class Usage:
         self.put(UNLIMITED_STARTS_AT, "<Q", starts)
 
 
+def container_id(uid: str, name: str) -> str:
+    """The id that the runtime gives to a container, the same each time."""
+    return hashlib.sha256(f"{uid}/{name}".encode()).hexdigest()
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """An empty containers folder."""
@@ -93,6 +100,49 @@ def granted(root: Path) -> Iterator[Callable[..., Usage]]:
 
 
 @pytest.fixture
+def hami_region(root: Path) -> Callable[..., Path]:
+    """Writes a region as HAMi's limiter does, into a folder that is open as HAMi makes it."""
+
+    def write(
+        folder: str,
+        *,
+        name: str = "4f.cache",
+        version: int = 1,
+        uuid: str = "GPU-a",
+        limit_mib: int = 0,
+        pid: int = 7,
+        total_mib: int = 0,
+        context_mib: int = 0,
+        mtime: float | None = None,
+    ) -> Path:
+        layout = (V0, V1)[version]
+        image = bytearray(layout.size + 1)
+        slot = layout.slots_at
+        sizes = (context_mib, 0, total_mib - context_mib, 0, total_mib)
+        for at, form, values in (
+            (0, "<ii", (MAGIC, 1)),
+            (layout.device_count_at, "<Q", (1,)),
+            (layout.uuids_at, "96s", (uuid.encode(),)),
+            (layout.memory_limits_at, "<Q", (limit_mib * MIB,)),
+            (slot, "<ii", (pid, 0)),
+            (slot + 8, "<5Q", [size * MIB for size in sizes]),
+            (slot + layout.status_at, "<i", (1,)),
+            (layout.slot_count_at, "<i", (1,)),
+            *(((layout.last_kernel_at, "<q", (1_700_000_000,)),) if layout.last_kernel_at else ()),
+        ):
+            struct.pack_into(form, image, at, *values)
+        (root / folder).mkdir(exist_ok=True)
+        (root / folder).chmod(0o777)
+        path = root / folder / name
+        path.write_bytes(image)
+        if mtime is not None:
+            os.utime(path, (mtime, mtime))
+        return path
+
+    return write
+
+
+@pytest.fixture
 def make_pod() -> Callable[..., Pod]:
     """Makes a pod `ns/pod-<uid>`; `ended` and `waiting` name containers in that state."""
 
@@ -103,6 +153,7 @@ def make_pod() -> Callable[..., Pod]:
         ended: tuple[str, ...] = (),
         waiting: tuple[str, ...] = (),
         phase: str = "Running",
+        annotations: dict[str, str] | None = None,
     ) -> Pod:
         gone = ContainerState(terminated=ContainerStateTerminated())
         again = ContainerState(waiting={"reason": "CrashLoopBackOff"})
@@ -111,13 +162,15 @@ def make_pod() -> Callable[..., Pod]:
         def statuses(names: tuple[str, ...]) -> list[ContainerStatus]:
             return [
                 ContainerStatus(
-                    name, state=gone if name in ended else again if name in waiting else here
+                    name,
+                    container_id=f"containerd://{container_id(uid, name)}",
+                    state=gone if name in ended else again if name in waiting else here,
                 )
                 for name in names
             ]
 
         return Pod(
-            Metadata(f"pod-{uid}", "ns", uid),
+            Metadata(f"pod-{uid}", "ns", uid, annotations=annotations or {}),
             PodSpec([Container(c) for c in containers], [Container(c) for c in init], "node-1"),
             PodStatus(
                 phase,

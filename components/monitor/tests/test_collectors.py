@@ -7,19 +7,29 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from hami_monitor.collectors import (
-    BuildInfo,
-    ContainerCollector,
-    HostCollector,
-    device_type,
-    register,
-)
+from hami_monitor.attribution import NO_SIGHT, HostUse, Sight
+from hami_monitor.collectors import BuildInfo, HostCollector, device_type, register
+from hami_monitor.container_metrics import ContainerCollector
 from hami_monitor.host import CardReading, HostState
 from hamikit.gpu import Card
 
 MIB = 1024 * 1024
 NOW = 1_700_000_000.0
 GOLDEN = Path(__file__).parent / "golden.prom"
+
+
+SEEN = Sight(
+    {
+        ("uid-a", "main", "GPU-a"): HostUse(648 * MIB, 33),
+        ("uid-a", "side", "GPU-b"): HostUse(5, None),
+    },
+    frozenset({"GPU-a", "GPU-b"}),
+)
+
+
+def nothing_seen():
+    """What NVML says when it says nothing."""
+    return NO_SIGHT
 
 
 class StillHost:
@@ -70,7 +80,7 @@ def test_the_whole_text(busy_node):
     state = HostState(up=True, cards=cards, errors={"GPU is lost": NOW - 60})
     text = exposition(
         HostCollector(StillHost(state), "node-1"),
-        ContainerCollector(root, lambda: pods, wall=lambda: NOW),
+        ContainerCollector(root, lambda: pods, lambda: SEEN, wall=lambda: NOW),
     )
     assert text.splitlines() == GOLDEN.read_text(encoding="utf-8").splitlines()
 
@@ -87,7 +97,7 @@ def test_a_killed_process_holds_nothing(granted, root, make_pod):
     usage = granted("uid-a_main", ("GPU-a", 100, 0))
     usage.used(0, 16 * MIB)
     usage.process(0, buffer=16 * MIB)
-    collector = ContainerCollector(root, lambda: [make_pod("uid-a", "main")])
+    collector = ContainerCollector(root, lambda: [make_pod("uid-a", "main")], nothing_seen)
     assert samples(exposition(collector), "hami_vgpu_memory_used_bytes")[0][1] == 16 * MIB
     usage.close()
     assert samples(exposition(collector), "hami_vgpu_memory_used_bytes")[0][1] == 0
@@ -96,7 +106,9 @@ def test_a_killed_process_holds_nothing(granted, root, make_pod):
 def test_activity_in_the_future_is_now(granted, root, make_pod):
     """A clock that was set back, or a tenant's nonsense, gives no negative time."""
     granted("uid-a_main", ("GPU-a", 1, 0)).process(0, last_s=NOW + 1e6)
-    collector = ContainerCollector(root, lambda: [make_pod("uid-a", "main")], wall=lambda: NOW)
+    collector = ContainerCollector(
+        root, lambda: [make_pod("uid-a", "main")], nothing_seen, wall=lambda: NOW
+    )
     (series,) = samples(exposition(collector), "hami_container_last_kernel_elapsed_seconds")
     assert series[1] == 0.0
 
@@ -105,7 +117,7 @@ def test_without_a_usage_file_the_limit_remains(granted, root, make_pod):
     """What was granted is known from the host's own file."""
     granted("uid-a_main", ("GPU-a", 3000, 0), ("GPU-b", 500, 0))
     (root / "uid-a_main" / "usage").unlink()
-    text = exposition(ContainerCollector(root, lambda: [make_pod("uid-a", "main")]))
+    text = exposition(ContainerCollector(root, lambda: [make_pod("uid-a", "main")], nothing_seen))
     who = {"namespace": "ns", "pod": "pod-uid-a", "container": "main"}
     first = {"vdevice_index": "0", "device_uuid": "GPU-a"}
     second = {"vdevice_index": "1", "device_uuid": "GPU-b"}
@@ -121,7 +133,7 @@ def test_without_a_usage_file_the_limit_remains(granted, root, make_pod):
 def test_a_single_start_without_a_limit_shows(granted, root, make_pod, starts, shown):
     """One process is enough to take a whole card; the series says whether, not how often."""
     granted("uid-a_main", ("GPU-a", 1, 0)).unlimited(starts)
-    text = exposition(ContainerCollector(root, lambda: [make_pod("uid-a", "main")]))
+    text = exposition(ContainerCollector(root, lambda: [make_pod("uid-a", "main")], nothing_seen))
     assert [value for _, value in samples(text, "hami_container_limiter_unlimited")] == [shown]
 
 

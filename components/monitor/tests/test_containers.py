@@ -25,7 +25,7 @@ def test_joins_folders_with_pods(root, granted, make_pod):
     granted("uid-a_main", ("GPU-a", 3000, 30))
     granted("uid-a_prepare", ("GPU-a", 100, 0))
     readings, counts = read(root, make_pod("uid-a", "main", "other", init=("prepare",)))
-    assert [(r.namespace, r.pod, r.container) for r in readings] == [
+    assert [(r.pod.metadata.namespace, r.pod.metadata.name, r.container) for r in readings] == [
         ("ns", "pod-uid-a", "main"),
         ("ns", "pod-uid-a", "prepare"),
     ]

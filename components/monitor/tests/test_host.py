@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hami_monitor.host import NONSENSE, TIMEOUT, UNAVAILABLE, Host
+from hami_monitor.host import AUDIT, NONSENSE, TIMEOUT, UNAVAILABLE, Host
+from hami_monitor.occupants import Occupant
 from hamikit.gpu import Nvml
 
 
@@ -24,6 +25,8 @@ class FakeNvml:
 
     NVMLError = FakeError
     NVML_ERROR_NOT_SUPPORTED = 3
+    NVML_ERROR_NOT_FOUND = 6
+    NVML_ERROR_FUNCTION_NOT_FOUND = 13
 
     def __init__(self):
         self.faults, self.calls = {}, []
@@ -69,6 +72,13 @@ class FakeNvml:
         assert self.gate.wait(30)
         return SimpleNamespace(gpu=70 + handle, memory=20 + handle)
 
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        self.maybe("processes")
+        return [SimpleNamespace(pid=100 + handle, usedGpuMemory=5)]
+
+    def nvmlDeviceGetProcessUtilization(self, handle, _since):
+        return [SimpleNamespace(pid=100 + handle, smUtil=9, timeStamp=1)]
+
 
 @pytest.fixture
 def fake():
@@ -83,12 +93,21 @@ def clock():
 
 
 @pytest.fixture
-def host(fake, clock, tmp_path):
-    """What is tested, with a deadline of 10 seconds."""
-    nvml = Nvml(tmp_path, binding=fake, load=lambda _: None, sys_root=tmp_path)
-    return Host(
-        nvml, interval_s=1, deadline_s=10, now=lambda: clock.now, wall=lambda: 1000 + clock.now
-    )
+def host_of(fake, clock, tmp_path):
+    """Makes what is tested, with a deadline of 10 seconds."""
+
+    def make(**more):
+        nvml = Nvml(tmp_path, binding=fake, load=lambda _: None, sys_root=tmp_path)
+        clocks = {"now": lambda: clock.now, "wall": lambda: 1000 + clock.now}
+        return Host(nvml, **{"interval_s": 1, "deadline_s": 10, **clocks, **more})
+
+    return make
+
+
+@pytest.fixture
+def host(host_of):
+    """One that nobody watches."""
+    return host_of()
 
 
 def test_nothing_is_known_before_the_first_answer(host):
@@ -108,6 +127,51 @@ def test_keeps_the_last_answer(host):
         ("GPU-b", 1001, 71, 21),
     ]
     assert (state.up, state.errors) == (True, {})
+
+
+def test_every_card_has_its_processes(host):
+    """Who holds what on which card, and how busy each keeps it."""
+    host.ask()
+    assert [card.occupants for card in host.state().cards] == [
+        (Occupant(100, 5, 9),),
+        (Occupant(101, 5, 9),),
+    ]
+
+
+def test_a_card_that_does_not_list_its_processes_has_none_known(host, fake):
+    """Not an empty list, which would say that nobody is there."""
+    fake.faults["processes"] = FakeError(999, "Unknown Error")
+    host.ask()
+    assert [card.occupants for card in host.state().cards] == [None, None]
+    assert host.state().up
+
+
+def test_who_watches_says_when_to_ask_again(host_of, fake):
+    """The pause is what the watcher wants, where that is shorter."""
+    seen, stopping = [], threading.Event()
+
+    def watch(state):
+        seen.append(state.up)
+        if len(seen) == 3:
+            stopping.set()
+        return 0.01
+
+    thread = host_of(interval_s=3600, watch=watch).start(stopping)
+    thread.join(30)
+    assert seen == [True, True, True]
+
+
+def test_a_watcher_that_fails_costs_the_cards_nothing(host_of):
+    """The figures stay, and the error shows."""
+    stopping = threading.Event()
+
+    def watch(_state):
+        stopping.set()
+        raise ZeroDivisionError
+
+    host = host_of(watch=watch)
+    host.start(stopping).join(30)
+    assert (host.state().up, host.state().errors) == (True, {AUDIT: 1100.0})
 
 
 def test_not_supported_is_absent_and_no_error(host, fake):

@@ -10,13 +10,13 @@ from kubernetes.config import ConfigException
 
 from hami_device_plugin.access import Access, CardAccess
 from hami_device_plugin.announce import PAUSED_BY_US, Announcer
-from hami_device_plugin.events import Events
 from hami_device_plugin.lockstep import Lockstep, Spells
 from hami_device_plugin.pods import Pods
 from hamikit import names
 from hamikit.cluster import Api, ApiError, Unreachable
 from hamikit.codec import RegisteredDevice
 from hamikit.deviceconfig import ConfigError
+from hamikit.events import Events
 from hamikit.informer import Informer
 from hamikit.objects import Pod
 
@@ -44,7 +44,7 @@ class ClusterSide:
         every_s: float,
     ) -> None:
         self._api, self._node = api, node
-        self.events = Events(api, node)
+        self.events = Events(api, "hami-device-plugin", node)
 
         def access_of(version: str) -> Access:
             access.runs(version)

@@ -1,6 +1,8 @@
 """The monitor's process: puts the parts together and runs them."""
 
 import sys
+import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 
@@ -8,13 +10,21 @@ import kubernetes
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 
-from hami_monitor.collectors import BuildInfo, ContainerCollector, HostCollector, register
+from hami_monitor.attribution import NO_SIGHT, Sight
+from hami_monitor.auditor import AuditCollector, Auditor, Teller
+from hami_monitor.collectors import MIB, BuildInfo, HostCollector, register
 from hami_monitor.config import Config, load
+from hami_monitor.container_metrics import ContainerCollector
+from hami_monitor.evict import EvictionCollector, Evictor
+from hami_monitor.holdings import Holdings
 from hami_monitor.host import Host
-from hamikit import logs, names
+from hami_monitor.legacy import WithLegacy
+from hami_monitor.processes import Processes
+from hamikit import logs
 from hamikit.cluster import Api
+from hamikit.events import Events
 from hamikit.gpu import Nvml
-from hamikit.informer import Informer
+from hamikit.informer import READ_TIMEOUT_S, Informer
 from hamikit.objects import Pod
 from hamikit.service import Lifecycle, serve, status_app
 
@@ -25,12 +35,14 @@ _ONCE_S: Final = 20.0
 
 
 def pods_of(api: Api, node: str) -> Informer[Pod]:
-    """The device pods of one node, kept current."""
-    query = {
-        "labelSelector": f"{names.LABEL_DEVICE_POD}={names.LABEL_DEVICE_POD_VALUE}",
-        "fieldSelector": f"spec.nodeName={node}",
-    }
+    """All pods of one node, kept current: a pod that asked for nothing may use a card, too."""
+    query = {"fieldSelector": f"spec.nodeName={node}"}
     return Informer(api, "/api/v1/pods", Pod, lambda _change: None, query=query)
+
+
+def is_fresh(pods: Informer[Pod]) -> bool:
+    """Whether a pod that is not known does not exist, as far as one can tell."""
+    return pods.synced.is_set() and time.monotonic() - pods.last_contact < READ_TIMEOUT_S
 
 
 def run(config: Config) -> int:
@@ -41,39 +53,72 @@ def run(config: Config) -> int:
         api = Api.from_environment()
     except kubernetes.config.ConfigException as error:
         return _complain(f"no way to the Kubernetes API: {error}; set KUBECONFIG", 2)
-    pods = pods_of(api, config.node_name)
-    host = Host(
-        Nvml(config.driver_root),
-        interval_s=config.nvml_interval_s,
-        deadline_s=config.nvml_deadline_s,
-    )
-    registry = register(
-        CollectorRegistry(),
-        BuildInfo(),
-        HostCollector(host, config.node_name),
-        ContainerCollector(config.containers, pods.items),
-    )
-    lifecycle.ready_when("pods", pods.missing)
-    pods.start()
-    host.start(lifecycle.stopping)
+    parts = Parts.of(config, api)
+    lifecycle.ready_when("pods", parts.pods.missing)
+    parts.pods.start()
+    parts.host.start(lifecycle.stopping)
     if config.once:
-        return _once(registry, pods, host)
+        return _once(parts)
     try:
-        serve(status_app(lifecycle, registry), config.host, config.port)
+        serve(status_app(lifecycle, parts.registry), config.host, config.port)
     except OSError as error:
         return _complain(f"cannot listen on {config.host}:{config.port}: {error}", 1)
     log.info("serving", port=config.port)
     lifecycle.stopping.wait()
-    pods.stop()
+    parts.pods.stop()
     log.info("stopped")
     return 0
 
 
-def _once(registry: CollectorRegistry, pods: Informer[Pod], host: Host) -> int:
-    host.answered.wait(_ONCE_S)
-    if not pods.synced.wait(_ONCE_S):
-        return _complain(f"no {pods.missing()} after {_ONCE_S:.0f} s", 1)
-    print(generate_latest(registry).decode(), end="")
+@dataclass(frozen=True)
+class Parts:
+    """What the process is made of."""
+
+    pods: Informer[Pod]
+    host: Host
+    registry: CollectorRegistry
+
+    @classmethod
+    def of(cls, config: Config, api: Api) -> "Parts":
+        """Put everything together."""
+        node, pods = config.node_name, pods_of(api, config.node_name)
+        evictor = Evictor(api, config.evict, dry_run=config.evict_dry_run)
+        auditor = Auditor(
+            pods.items,
+            Processes(),
+            Holdings(config.containers, overhead_bytes=config.audit_overhead_mib * MIB),
+            listeners=(Teller(Events(api, "hami-monitor", node)), evictor),
+            host_programs=config.audit_host_programs,
+            fresh=lambda: is_fresh(pods),
+        )
+        host = Host(
+            Nvml(config.driver_root),
+            interval_s=config.nvml_interval_s,
+            deadline_s=config.nvml_deadline_s,
+            watch=auditor.watch,
+        )
+
+        def sight() -> Sight:
+            return auditor.sight() if host.state().up else NO_SIGHT
+
+        told = (HostCollector(host, node), ContainerCollector(config.containers, pods.items, sight))
+        registry = register(
+            CollectorRegistry(),
+            BuildInfo(),
+            *(map(WithLegacy, told) if config.legacy_metrics else told),
+            AuditCollector(auditor, node, lambda: host.state().up),
+            EvictionCollector(evictor, node),
+        )
+        return cls(pods, host, registry)
+
+
+def _once(parts: Parts) -> int:
+    if not parts.pods.synced.wait(_ONCE_S):
+        return _complain(f"no {parts.pods.missing()} after {_ONCE_S:.0f} s", 1)
+    # What was asked before the pods were known could not be attributed.
+    parts.host.answered.clear()
+    parts.host.answered.wait(_ONCE_S)
+    print(generate_latest(parts.registry).decode(), end="")
     return 0
 
 

@@ -6,10 +6,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
+from hami_monitor.audit import Kind
 from hamikit import names
+from hamikit.codec import split_list
 
+HOST_PROGRAMS: Final = ("nvidia-cuda-mps", "Xorg")
+"""As /proc names them, cut to 15 characters."""
+_EVICTABLE: Final = tuple(kind.value for kind in Kind if kind is not Kind.UNKNOWN_POD)
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -22,7 +27,10 @@ class Config:
     """All settings.
 
     NVML is asked every `nvml_interval_s` seconds; an answer that takes longer than
-    `nvml_deadline_s` counts as none. `once` prints the metrics a single time and ends.
+    `nvml_deadline_s` counts as none. A process may hold `audit_overhead_mib` beside what the
+    limiter counts; the host's own `audit_host_programs` may use cards. Pods of findings of the
+    kinds `evict` are evicted, with `evict_dry_run` in name only. `once` prints the metrics a single
+    time and ends.
     """
 
     node_name: str
@@ -30,8 +38,13 @@ class Config:
     driver_root: Path = Path(names.DRIVER_ROOT)
     host: str = "0.0.0.0"
     port: int = names.PORT_MONITOR_METRICS
-    nvml_interval_s: float = 5.0
+    nvml_interval_s: float = 1.0
     nvml_deadline_s: float = 10.0
+    audit_overhead_mib: int = 1024
+    audit_host_programs: tuple[str, ...] = HOST_PROGRAMS
+    evict: tuple[Kind, ...] = ()
+    evict_dry_run: bool = True
+    legacy_metrics: bool = False
     log_level: str = "info"
     once: bool = False
 
@@ -64,6 +77,11 @@ class Config:
             port=port,
             nvml_interval_s=_seconds("--nvml-interval", given.nvml_interval),
             nvml_deadline_s=_seconds("--nvml-deadline", given.nvml_deadline),
+            audit_overhead_mib=_whole("--audit-overhead-mib", given.audit_overhead_mib),
+            audit_host_programs=split_list(given.audit_host_programs),
+            evict=_kinds(given.audit_evict),
+            evict_dry_run=_switch("--audit-evict-dry-run", given.audit_evict_dry_run),
+            legacy_metrics=_switch("--legacy-metrics", given.legacy_metrics),
             log_level=given.log_level,
             once=given.once,
         )
@@ -98,7 +116,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add(
         "--nvml-interval",
-        default=get("NVML_INTERVAL") or "5",
+        default=get("NVML_INTERVAL") or "1",
         metavar="SECONDS",
         help="pause between two questions to NVML [NVML_INTERVAL, %(default)s]",
     )
@@ -107,6 +125,38 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         default=get("NVML_DEADLINE") or "10",
         metavar="SECONDS",
         help="after this long NVML counts as silent [NVML_DEADLINE, %(default)s]",
+    )
+    add(
+        "--audit-overhead-mib",
+        default=get("AUDIT_OVERHEAD_MIB") or "1024",
+        metavar="MIB",
+        help="contexts and modules that a process may hold uncounted [AUDIT_OVERHEAD_MIB, 1024]",
+    )
+    add(
+        "--audit-host-programs",
+        default=get("AUDIT_HOST_PROGRAMS", ",".join(HOST_PROGRAMS)),
+        metavar="NAME,...",
+        help="programs of the host that may use cards [AUDIT_HOST_PROGRAMS, %(default)s]",
+    )
+    add(
+        "--audit-evict",
+        default=get("AUDIT_EVICT", ""),
+        metavar="KIND,...",
+        help=f"findings whose pod is evicted: {', '.join(_EVICTABLE)} [AUDIT_EVICT, none]",
+    )
+    add(
+        "--audit-evict-dry-run",
+        default=get("AUDIT_EVICT_DRY_RUN") or "true",
+        metavar="BOOL",
+        help="ask for evictions without consequence [AUDIT_EVICT_DRY_RUN, %(default)s]",
+    )
+    add(
+        "--legacy-metrics",
+        nargs="?",
+        const="true",
+        default=get("LEGACY_METRICS") or "false",
+        metavar="BOOL",
+        help="the names before HAMi 2.10 too [LEGACY_METRICS, %(default)s]",
     )
     add("--log-level", default=get("LOG_LEVEL") or "info", help="one of " + ", ".join(_LEVELS))
     add("--once", action="store_true", help="print the metrics a single time and end")
@@ -130,6 +180,26 @@ def _seconds(flag: str, text: str) -> float:
     if not 0.1 <= value <= 3600:
         raise ConfigError(f"{flag} {text!r} must lie between 0.1 and 3600 seconds")
     return value
+
+
+def _whole(flag: str, text: str) -> int:
+    if not text.isdecimal() or int(text) > 1 << 20:
+        raise ConfigError(f"{flag} {text!r} must be a whole number from 0 to {1 << 20}")
+    return int(text)
+
+
+def _switch(flag: str, text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ConfigError(f"{flag} {text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+def _kinds(text: str) -> tuple[Kind, ...]:
+    words = split_list(text)
+    for word in words:
+        if word not in _EVICTABLE:
+            raise ConfigError(f"--audit-evict {word!r} is none of {', '.join(_EVICTABLE)}")
+    return tuple(Kind(word) for word in words)
 
 
 def load() -> Config:

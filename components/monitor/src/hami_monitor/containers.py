@@ -7,12 +7,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
 
+from hami_monitor.accounts import Account, granted, hami_account, own_account
 from hamikit import names
+from hamikit.hami_region import HamiRegion, read_region
 from hamikit.objects import ContainerStatus, Pod
 from hamikit.region import (
     CONTROL_SIZE,
@@ -28,25 +31,42 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+_MIRROR: Final = "kubernetes.io/config.mirror"
+_REGION_SUFFIX: Final = ".cache"
+_REGION_WORD: Final = "region"
+_LOOKED_AT: Final = 64
+"""A container may fill its folder; nobody reads it all for that."""
 _REASONS: Final = {errno.ELOOP: "link", errno.ENXIO: "not_a_file", errno.EACCES: "permission"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One container; a file that could not be read is None."""
+    """One container's files; what could not be read, or is not there, is None.
 
-    namespace: str
-    pod: str
+    `region` is the account of HAMi's own limiter, in containers from before a migration.
+    """
+
+    pod: Pod
     container: str
-    control: Control | None
-    usage: Usage | None
+    control: Control | None = None
+    usage: Usage | None = None
+    region: HamiRegion | None = None
+
+    @property
+    def account(self) -> Account | None:
+        """What it says; None where nothing tells which devices the numbers are about."""
+        if self.control is not None:
+            return own_account(self.control, self.usage)
+        if self.region is not None:
+            return hami_account(self.region, granted(self.pod, self.container))
+        return None
 
 
 class Unreadable:
     """How often a control or usage file could not be read, by (file, reason); thread-safe.
 
-    `containers` stands for the folder of them all. Reasons: missing, link, not_a_file, size,
-    content, permission, io.
+    `containers` stands for the folder of them all, `region` for HAMi's file. Reasons: missing,
+    link, not_a_file, size, content, permission, io.
     """
 
     def __init__(self) -> None:
@@ -64,6 +84,19 @@ class Unreadable:
             return dict(self._counts)
 
 
+def pods_by_uid(pods: Iterable[Pod]) -> dict[str, Pod]:
+    """Pods by every UID that a node knows them by, but for those that have ended.
+
+    Kubelet knows a static pod by the hash of its manifest, the API server by its mirror's UID.
+    """
+    found: dict[str, Pod] = {}
+    for pod in pods:
+        if not pod.terminal:
+            found[pod.metadata.uid] = pod
+            found[pod.metadata.annotations.get(_MIRROR, pod.metadata.uid)] = pod
+    return found
+
+
 def read_containers(root: Path, pods: Iterable[Pod], unreadable: Unreadable) -> Iterator[Reading]:
     """Every container of `pods` that has a folder `<pod UID>_<container>` below `root`.
 
@@ -71,17 +104,47 @@ def read_containers(root: Path, pods: Iterable[Pod], unreadable: Unreadable) -> 
     stale. So are folders of pods we do not know: they have no name to be reported under. No file
     below `root` can make this fail.
     """
-    by_uid = {pod.metadata.uid: pod for pod in pods if not pod.terminal}
+    by_uid = pods_by_uid(pods)
     for folder in _folders(root, unreadable):
         uid, _, container = folder.name.partition("_")
         pod = by_uid.get(uid)
-        if pod is None or not _wanted(pod, container):
-            continue
-        control = _read(folder / names.CONTROL_NAME, read_control, CONTROL_SIZE, unreadable)
-        usage = _read(folder / names.USAGE_NAME, read_usage, USAGE_SIZE, unreadable)
-        if control is None and usage is None:
-            continue
-        yield Reading(pod.metadata.namespace, pod.metadata.name, container, control, usage)
+        if pod is not None and _wanted(pod, container):
+            reading = read_folder(folder, pod, container, unreadable)
+            if reading is not None:
+                yield reading
+
+
+def read_folder(folder: Path, pod: Pod, container: str, unreadable: Unreadable) -> Reading | None:
+    """One container's files, ours or HAMi's; None when none of them says anything."""
+    try:
+        # HAMi's folders are open to their containers, which could put files like ours there.
+        foreign = bool(folder.stat().st_mode & stat.S_IWOTH)
+        if foreign:
+            return _read_foreign(folder, pod, container, unreadable)
+    except FileNotFoundError:
+        return None  # gone meanwhile: a container that ended
+    control = _read(folder / names.CONTROL_NAME, read_control, CONTROL_SIZE, unreadable)
+    usage = _read(folder / names.USAGE_NAME, read_usage, USAGE_SIZE, unreadable)
+    if control is None and usage is None:
+        return None
+    return Reading(pod, container, control, usage)
+
+
+def _read_foreign(folder: Path, pod: Pod, container: str, unreadable: Unreadable) -> Reading | None:
+    path = _region_path(folder)
+    region = None if path is None else _read(path, read_region, None, unreadable)
+    return None if region is None else Reading(pod, container, region=region)
+
+
+def _region_path(folder: Path) -> Path | None:
+    """HAMi's region: the `.cache` file that was written last; its container may make any others."""
+    with os.scandir(folder) as entries:
+        candidates = [
+            (entry.stat(follow_symlinks=False).st_mtime_ns, entry.name)
+            for entry in islice(entries, _LOOKED_AT)
+            if entry.name.endswith(_REGION_SUFFIX) and names.LIB_NAME not in entry.name
+        ]
+    return folder / max(candidates)[1] if candidates else None
 
 
 def _folders(root: Path, unreadable: Unreadable) -> list[Path]:
@@ -110,21 +173,25 @@ def _statuses(pod: Pod) -> Mapping[str, ContainerStatus]:
     return {s.name: s for s in every}
 
 
-def _read(path: Path, read: Callable[[Path], T], size: int, unreadable: Unreadable) -> T | None:
+def _read(
+    path: Path, read: Callable[[Path], T], size: int | None, unreadable: Unreadable
+) -> T | None:
+    # A region's name is its container's choice, and must not become a label.
+    word = path.name if size is not None else _REGION_WORD
     try:
         return read(path)
     except FileNotFoundError:
         # A folder that vanished meanwhile is a container that ended: nothing odd.
         if path.parent.is_dir():
-            unreadable.add(path.name, "missing")
+            unreadable.add(word, "missing")
     except (RegionError, OSError) as error:
-        unreadable.add(path.name, reason_of(path, error, size))
+        unreadable.add(word, reason_of(path, error, size))
         log.debug("file cannot be read", path=str(path), error=str(error))
     return None
 
 
-def reason_of(path: Path, error: Exception, size: int) -> str:
-    """One word for why a file that should have `size` bytes was refused."""
+def reason_of(path: Path, error: Exception, size: int | None) -> str:
+    """One word for why a file that should have `size` bytes (None: any) was refused."""
     cause = error if isinstance(error, OSError) else error.__cause__
     if isinstance(cause, OSError):
         return _REASONS.get(cause.errno or 0, "io")
@@ -134,4 +201,4 @@ def reason_of(path: Path, error: Exception, size: int) -> str:
         return "missing"  # gone since it was refused
     if not stat.S_ISREG(status.st_mode):
         return "not_a_file"
-    return "content" if status.st_size == size else "size"
+    return "content" if size is None or status.st_size == size else "size"

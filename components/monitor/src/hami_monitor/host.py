@@ -1,5 +1,6 @@
 """What NVML says about the node's cards, asked in the background so that nobody has to wait."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -8,12 +9,14 @@ from typing import Any, Final
 
 import structlog
 
+from hami_monitor.occupants import Occupant, occupants
 from hamikit.gpu import Card, GpuError, Nvml
 
 log = structlog.get_logger()
 
 TIMEOUT: Final = "timeout"
 NONSENSE: Final = "unexpected answer"
+AUDIT: Final = "audit failed"
 UNAVAILABLE: Final = "NVML unavailable"
 
 
@@ -25,6 +28,7 @@ class CardReading:
     used_bytes: int | None = None
     utilization: int | None = None
     memory_utilization: int | None = None
+    occupants: tuple[Occupant, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Host:
     """Asks NVML again and again in one thread; `state` answers from memory at once.
 
     A driver that hangs holds that thread and nothing else: after `deadline_s` the answer is
-    "silent" until it comes back.
+    "silent" until it comes back. `watch` is told of every answer in that thread, and says after
+    how many seconds it wants the next at the latest.
     """
 
     def __init__(
@@ -53,17 +58,19 @@ class Host:
         *,
         interval_s: float,
         deadline_s: float,
+        watch: Callable[["HostState"], float] = lambda _state: math.inf,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._nvml, self._now, self._wall = nvml, now, wall
         self._interval_s, self._deadline_s = interval_s, deadline_s
+        self._watch = watch
         self._lock = threading.Lock()
         self._asked: float | None = None  # when the question under way was put
         self._cards: tuple[CardReading, ...] | None = None
         self._errors: dict[str, float] = {}
         self.answered = threading.Event()
-        """Set once the first question has been answered, well or badly."""
+        """Set when a question has been answered, well or badly, and `watch` was told."""
 
     def state(self) -> HostState:
         """The last answer; silent when the present question has waited for too long."""
@@ -86,8 +93,19 @@ class Host:
                 log.exception("NVML cannot be understood")
                 self._failed(NONSENSE)
                 self._keep(None)
-            stopping.wait(self._interval_s)
+            soonest_s = self._tell()
+            self.answered.set()
+            stopping.wait(min(self._interval_s, soonest_s))
         self._nvml.close()
+
+    def _tell(self) -> float:
+        try:
+            return self._watch(self.state())
+        except Exception:
+            # What goes wrong with one container's audit must not take the cards' metrics along.
+            log.exception("audit failed")
+            self._failed(AUDIT)
+            return math.inf
 
     def start(self, stopping: threading.Event) -> threading.Thread:
         """`run` in a thread of its own."""
@@ -110,15 +128,16 @@ class Host:
     def _keep(self, cards: tuple[CardReading, ...] | None) -> None:
         with self._lock:
             self._asked, self._cards = None, cards
-        self.answered.set()
 
     def _reading(self, card: Card, handle: Any) -> CardReading:
         nvml = self._nvml.open()
         memory = self._value(card, lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used)
         rates = self._value(card, lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
+        now_us = int(self._wall() * 1e6)
+        processes = self._value(card, lambda: occupants(nvml, handle, now_us=now_us))
         if rates is None:
-            return CardReading(card, memory)
-        return CardReading(card, memory, rates.gpu, rates.memory)
+            return CardReading(card, memory, occupants=processes)
+        return CardReading(card, memory, rates.gpu, rates.memory, processes)
 
     def _value(self, card: Card, ask: Callable[[], Any]) -> Any:
         nvml = self._nvml.open()

@@ -149,6 +149,7 @@ class PodStatus(_Value, frozen=True):
     nominated_node_name: str = ""
     container_statuses: list[ContainerStatus] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
+    ephemeral_container_statuses: list[ContainerStatus] | None = None
 
 
 class Pod(_Value, frozen=True):

@@ -72,6 +72,7 @@ __all__ = [
     "UsageDevice",
     "UsageProcess",
     "create_usage",
+    "open_wary",
     "pack_control",
     "parse_control",
     "parse_usage",
@@ -158,8 +159,11 @@ def create_usage(path: Path) -> None:
 
 
 @contextmanager
-def _wary(path: Path, size: int) -> Iterator[int]:
-    """A descriptor of a regular file of `size` bytes, reached through no link and no pipe."""
+def open_wary(path: Path) -> Iterator[int]:
+    """A descriptor of a regular file that a tenant may have put there, reached through no link.
+
+    FileNotFoundError when it is not there, RegionError when it is something else.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -167,14 +171,21 @@ def _wary(path: Path, size: int) -> Iterator[int]:
     except OSError as error:
         raise RegionError(f"{path} cannot be opened: {error.strerror}") from error
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise RegionError(f"{path} is no regular file")
-        if status.st_size != size:
-            raise RegionError(f"{path} has {status.st_size} bytes instead of {size}")
         yield fd
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _wary(path: Path, size: int) -> Iterator[int]:
+    """A descriptor of a regular file of `size` bytes, reached through no link and no pipe."""
+    with open_wary(path) as fd:
+        found = os.fstat(fd).st_size
+        if found != size:
+            raise RegionError(f"{path} has {found} bytes instead of {size}")
+        yield fd
 
 
 def read_file(path: Path, size: int) -> bytes:

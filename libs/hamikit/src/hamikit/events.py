@@ -1,4 +1,4 @@
-"""Warning events on pods, written in the background and each only once."""
+"""Warning events on pods, written in the background."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,6 @@ from hamikit.objects import Pod
 
 log = structlog.get_logger()
 
-COMPONENT = "hami-device-plugin"
 MESSAGE_MAX = 1024  # the API server's limit
 REMEMBERED = 10_000
 
@@ -31,15 +30,18 @@ def _utc() -> datetime:
 class Events:
     """Writes events; what cannot be written is logged, because nobody waits for it."""
 
-    def __init__(self, api: EventApi, node: str, *, now: Callable[[], datetime] = _utc) -> None:
-        self._api, self._node, self._now = api, node, now
+    def __init__(
+        self, api: EventApi, component: str, node: str, *, now: Callable[[], datetime] = _utc
+    ) -> None:
+        self._api, self._now = api, now
+        self._source = {"component": component, "host": node}
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="events")
         self._written: set[tuple[str, str, str]] = set()
 
-    def warn(self, pod: Pod, reason: str, message: str) -> None:
-        """Tell something about a pod; returns at once."""
+    def warn(self, pod: Pod, reason: str, message: str, *, again: bool = False) -> None:
+        """Tell something about a pod, the same text once or `again`; returns at once."""
         key = (pod.metadata.uid, reason, message)
-        if key in self._written:
+        if key in self._written and not again:
             return
         if len(self._written) >= REMEMBERED:
             self._written.clear()
@@ -68,7 +70,7 @@ class Events:
             "type": "Warning",
             "reason": reason,
             "message": message[:MESSAGE_MAX],
-            "source": {"component": COMPONENT, "host": self._node},
+            "source": self._source,
             "firstTimestamp": stamp,
             "lastTimestamp": stamp,
             "count": 1,

@@ -1,0 +1,116 @@
+"""Which container each process on a card belongs to."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hami_monitor.host import CardReading
+from hami_monitor.occupants import Occupant
+from hami_monitor.processes import Process
+from hamikit.objects import Pod
+
+_RUNTIME_SEPARATOR: Final = "://"
+
+
+@dataclass(frozen=True, slots=True)
+class Attributed:
+    """A process on the card `uuid`, and whose it is.
+
+    `in_pod` is the UID of the pod that its cgroup names, empty for a process of the host; `pod` is
+    None where the API server does not know that pod, `container` empty where its status does not
+    name the container (yet).
+    """
+
+    uuid: str
+    occupant: Occupant
+    process: Process
+    in_pod: str = ""
+    pod: Pod | None = None
+    container: str = ""
+
+
+def attribute(
+    cards: Iterable[CardReading], processes: Mapping[int, Process], pods: Mapping[str, Pod]
+) -> tuple[Attributed, ...]:
+    """Every process on the cards that is still there; `pods` by UID as kubelet knows them."""
+    names: dict[str, Mapping[str, str]] = {}
+
+    def container_of(pod: Pod, container_id: str) -> str:
+        uid = pod.metadata.uid
+        if uid not in names:
+            names[uid] = containers_by_id(pod)
+        return names[uid].get(container_id, "")
+
+    found: list[Attributed] = []
+    for reading in cards:
+        for occupant in reading.occupants or ():
+            process = processes.get(occupant.pid)
+            if process is None:
+                continue
+            who = (reading.card.uuid, occupant, process)
+            known = next((o for o in process.owners if o.pod_uid in pods), None)
+            if known is not None:
+                pod = pods[known.pod_uid]
+                container = container_of(pod, known.container_id)
+                found.append(Attributed(*who, known.pod_uid, pod, container))
+            else:
+                found.append(Attributed(*who, process.owners[-1].pod_uid if process.owners else ""))
+    return tuple(found)
+
+
+def containers_by_id(pod: Pod) -> dict[str, str]:
+    """Names of a pod's containers by the id that the runtime gave them."""
+    status = pod.status
+    every = (
+        *(status.init_container_statuses or ()),
+        *(status.container_statuses or ()),
+        *(status.ephemeral_container_statuses or ()),
+    )
+    return {
+        s.container_id.rpartition(_RUNTIME_SEPARATOR)[2]: s.name for s in every if s.container_id
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class HostUse:
+    """What NVML says a container uses of one card; None where it does not tell."""
+
+    memory_bytes: int | None
+    utilization: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What NVML says, container by container."""
+
+    uses: Mapping[tuple[str, str, str], HostUse]
+    cards: frozenset[str]
+
+    def of(self, pod_uid: str, container: str, uuid: str) -> HostUse | None:
+        """A container's use of a card; None where NVML does not list the card's processes."""
+        if uuid not in self.cards:
+            return None
+        return self.uses.get((pod_uid, container, uuid), HostUse(0, 0))
+
+
+NO_SIGHT: Final = Sight({}, frozenset())
+
+
+def sight(cards: Iterable[CardReading], found: Iterable[Attributed]) -> Sight:
+    """NVML's figures by container and card; a sum of which one part is unknown is unknown."""
+    uses: dict[tuple[str, str, str], HostUse] = {}
+    for one in found:
+        if one.pod is None or not one.container:
+            continue
+        place = (one.pod.metadata.uid, one.container, one.uuid)
+        before = uses.get(place, HostUse(0, 0))
+        uses[place] = HostUse(
+            _sum(before.memory_bytes, one.occupant.memory_bytes),
+            _sum(before.utilization, one.occupant.utilization),
+        )
+    told = frozenset(reading.card.uuid for reading in cards if reading.occupants is not None)
+    return Sight(uses, told)
+
+
+def _sum(left: int | None, right: int | None) -> int | None:
+    return None if left is None or right is None else left + right

@@ -1,0 +1,111 @@
+"""What the containers on the cards hold, read from their files, for the audit."""
+
+from pathlib import Path
+from typing import Final
+
+from hami_monitor.accounts import granted
+from hami_monitor.attribution import Attributed
+from hami_monitor.audit import MIB, Holding, Slot
+from hami_monitor.containers import Reading, Unreadable, read_folder
+from hamikit.hami_region import HamiRegion
+from hamikit.objects import Pod
+from hamikit.region import Control, ControlFlag, OverheadPolicy, Usage
+from hamikit.region_values import OVERHEAD
+
+SLACK_BYTES: Final = 64 * MIB
+"""The driver takes memory in larger pieces than programs ask for."""
+
+
+class Holdings:
+    """Reads each container's files at most once a look; `look` begins a new one."""
+
+    def __init__(self, root: Path, *, overhead_bytes: int) -> None:
+        self._root, self._overhead_bytes = root, overhead_bytes
+        self._unreadable = Unreadable()  # counted where they are reported
+        self._seen: dict[tuple[str, str], Holding | None] = {}
+
+    def look(self) -> None:
+        """Forget what was read."""
+        self._seen.clear()
+
+    def of(self, one: Attributed) -> Holding | None:
+        """What the container of a process was granted; None where it was granted nothing."""
+        key = (one.in_pod, one.container)
+        if key not in self._seen:
+            self._seen[key] = self._read(one)
+        return self._seen[key]
+
+    def _read(self, one: Attributed) -> Holding | None:
+        if one.pod is None or not one.container:
+            return None
+        folder = self._root / f"{one.in_pod}_{one.container}"
+        reading = read_folder(folder, one.pod, one.container, self._unreadable)
+        if reading is not None and reading.control is not None:
+            return own_holding(reading.control, reading.usage, self._overhead_bytes)
+        return granted_holding(one.pod, one.container, reading, self._overhead_bytes)
+
+
+def own_holding(control: Control, usage: Usage | None, overhead_bytes: int) -> Holding:
+    """By the control file that the host wrote."""
+    strict = control.overhead_policy is OverheadPolicy.STRICT
+    unlimited = usage is not None and usage.unlimited_starts > 0
+    # Where the operator lets variables loosen a limit, a container that did so is not held to it.
+    excused = bool(control.flags & ControlFlag.ENV_MAY_LOOSEN) and unlimited
+    limits = {
+        device.uuid: None if excused else device.memory_limit_bytes or None
+        for device in control.devices
+    }
+    return Holding(
+        limits=limits,
+        limited=not excused,
+        slots=None if usage is None else _slots(control, usage),
+        overhead_bytes=SLACK_BYTES + (0 if strict else overhead_bytes),
+        note="its account cannot be read" if usage is None else "",
+    )
+
+
+def _slots(control: Control, usage: Usage) -> dict[int, Slot]:
+    strict = control.overhead_policy is OverheadPolicy.STRICT
+    slots: dict[int, Slot] = {}
+    for process in usage.processes:
+        charged: dict[str, int] = {}
+        for (index, kind), amount in process.shares.items():
+            if index < len(control.devices) and (strict or kind not in OVERHEAD):
+                uuid = control.devices[index].uuid
+                charged[uuid] = charged.get(uuid, 0) + amount
+        slots[process.pid] = Slot(process.start_time, charged)
+    return slots
+
+
+def granted_holding(
+    pod: Pod, container: str, reading: Reading | None, overhead_bytes: int
+) -> Holding | None:
+    """By the pod's annotation, for containers whose limits stand in no file of ours.
+
+    Without a region of HAMi's nobody knows whether there is a limiter: on a node that shares its
+    cards by MIG there is none.
+    """
+    grants = granted(pod, container)
+    if not grants:
+        return None
+    region = reading.region if reading is not None else None
+    return Holding(
+        limits={grant.uuid: grant.memory_mib * MIB or None for grant in grants},
+        limited=region is not None,
+        slots=None if region is None else _region_slots(region),
+        overhead_bytes=SLACK_BYTES + overhead_bytes,
+    )
+
+
+def _region_slots(region: HamiRegion) -> dict[int, Slot]:
+    uuids = [device.uuid for device in region.devices]
+    return {
+        process.pid: Slot(
+            0,
+            {
+                uuid: use.total_bytes - use.context_bytes
+                for uuid, use in zip(uuids, process.uses, strict=True)
+            },
+        )
+        for process in region.processes
+    }

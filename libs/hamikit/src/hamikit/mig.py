@@ -1,0 +1,71 @@
+"""HAMi's record of the MIG instances that a pod's containers were given."""
+
+import msgspec
+
+from hamikit.codec import CodecError
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """Memory slices of a card: the first, and how many."""
+
+    start: int
+    size: int
+
+
+class MigAllocation(msgspec.Struct, frozen=True, rename="camel"):
+    """One instance; the last three are known once it has been made, all or none.
+
+    `container_index` counts init containers first, `device_index` within the container.
+    """
+
+    container_index: int
+    device_index: int
+    gpu_uuid: str = msgspec.field(name="gpuUUID")
+    profile: str
+    placement: Placement
+    mig_uuid: str | None = msgspec.field(default=None, name="migUUID")
+    gpu_instance_id: int | None = msgspec.field(default=None, name="gpuInstanceID")
+    compute_instance_id: int | None = msgspec.field(default=None, name="computeInstanceID")
+
+    @property
+    def realised(self) -> bool:
+        """Whether the instance exists."""
+        return self.mig_uuid is not None
+
+
+_ALLOCATIONS = msgspec.json.Decoder(list[MigAllocation])
+
+
+def decode_mig_allocations(text: str) -> tuple[MigAllocation, ...]:
+    """Read the annotation `hami.io/vgpu-mig-allocations`; empty text says none.
+
+    Raises:
+        CodecError: any entry breaks a rule of the format; then none counts.
+    """
+    if not text:
+        return ()
+    try:
+        found = _ALLOCATIONS.decode(text)
+    except msgspec.DecodeError as error:
+        raise CodecError(f"MIG allocations are unreadable: {error}") from error
+    places = set()
+    for entry in found:
+        if fault := _fault(entry):
+            raise CodecError(f"MIG allocation {entry.container_index}/{entry.device_index} {fault}")
+        places.add((entry.container_index, entry.device_index))
+    if len(places) < len(found):
+        raise CodecError("MIG allocations name one place of a container twice")
+    return tuple(found)
+
+
+def _fault(entry: MigAllocation) -> str:
+    identity = (entry.mig_uuid, entry.gpu_instance_id, entry.compute_instance_id)
+    if entry.container_index < 0 or entry.device_index < 0:
+        return "has a negative index"
+    if not entry.gpu_uuid or not entry.profile:
+        return "lacks a card or a profile"
+    if entry.placement.start < 0 or entry.placement.size <= 0:
+        return "has no slices"
+    if any(part is None for part in identity) and any(part is not None for part in identity):
+        return "has half an identity: all of migUUID, gpuInstanceID, computeInstanceID or none"
+    return ""
