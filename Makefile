@@ -14,7 +14,7 @@ MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src/hami_*)
 PYTHON_COMPONENTS := $(addprefix components/,webhook extender device-plugin monitor)
 C_SOURCES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: help setup lint format unit up down images install uninstall env demo e2e test soak bench-webhook
+.PHONY: help setup lint format unit up down images install uninstall env demo e2e test soak release bench-webhook
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ test: lint unit e2e ## everything that this machine can test
 
 soak: install ## the long storms
 	CHAOS_ROUNDS=10 $(RUN) pytest -q -m cluster e2e/test_chaos.py
+
+release: setup ## a component's release: make release C=webhook V=0.2.0 (DRY=1 only shows it)
+	@$(RUN) python -m deploy.release $(C) $(V) $(if $(DRY),--dry-run)
 
 bench-webhook: setup ## the webhook beside one that says yes to everything
 	@$(RUN) python bench/webhook.py

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from e2e import cards
 from e2e.kube import Deadline, Kube, wait_until
 from e2e.lab import config as lab_config
@@ -16,7 +18,7 @@ from e2e.lab.errors import LabError
 from e2e.lab.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[1]
-VERSION = "0.1.0"
+PROBE_VERSION = "0.1.0"
 # Image -> folder of its Dockerfile. The probe is built beside the fake driver, all others here.
 IMAGES = {
     "hami-webhook": "components/webhook",
@@ -29,6 +31,18 @@ IMAGES = {
 OVERLAY = "deploy/overlays/kind"
 DAEMONS = ("hami-core", "hami-device-plugin", "hami-monitor")
 DEPLOYMENTS = ("hami-webhook", "hami-scheduler")
+
+
+def pins() -> dict[str, str]:
+    """Image -> its version: as deploy/features/release has it, and the probe's own."""
+    path = ROOT / "deploy/features/release/kustomization.yaml"
+    images = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["images"]
+    return {"hami-probe": PROBE_VERSION, **{each["name"]: each["newTag"] for each in images}}
+
+
+def tagged(name: str) -> str:
+    """An image with its version."""
+    return f"{name}:{pins()[name]}"
 
 
 def connect() -> Kube:
@@ -58,7 +72,7 @@ def build(kube: Kube, name: str, folder: str) -> None:
     base = kube.environment["BASE"]
     command = ["docker", "build", "--network", "host", "--build-arg", f"BASE={base}"]
     context = cards.build_folder() if name == "hami-probe" else ROOT
-    command += ["-f", str(ROOT / folder / "Dockerfile"), "-t", f"{name}:{VERSION}", str(context)]
+    command += ["-f", str(ROOT / folder / "Dockerfile"), "-t", tagged(name), str(context)]
     try:
         out = kube.run(*command)
     except subprocess.SubprocessError as error:
@@ -81,12 +95,12 @@ def images() -> None:
     for name, folder in IMAGES.items():
         with step(f"image {name}"):
             build(kube, name, folder)
-        found, stamp = image_id(kube, f"{name}:{VERSION}"), stamps / name
+        found, stamp = image_id(kube, tagged(name)), stamps / name
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != found:
             changed[stamp] = found
     if changed:
         # All at once: layers that they share travel once.
-        names = [f"{stamp.name}:{VERSION}" for stamp in changed]
+        names = [tagged(stamp.name) for stamp in changed]
         with step(f"load {len(names)} of them into the nodes"):
             kube.run(sys.executable, "-m", "e2e.lab", "load", *names)
         for stamp, found in changed.items():
@@ -125,7 +139,7 @@ def restart_changed(kube: Kube) -> set[str]:
     }
     for workload, (kind, image) in uses.items():
         where = ("-n", "hami-system", kind, workload, "-o", "jsonpath={.metadata.uid}")
-        mark = f"{kube.kubectl('get', *where)} {image_id(kube, f'{image}:{VERSION}')}"
+        mark = f"{kube.kubectl('get', *where)} {image_id(kube, tagged(image))}"
         stamp = stamps / workload
         known = stamp.read_text(encoding="utf-8") if stamp.exists() else ""
         if known.split(" ")[0] == mark.split(" ", maxsplit=1)[0] and known != mark:

@@ -12,6 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 import pytest
 
@@ -90,7 +91,7 @@ def start(tmp_path):
 def test_it_waits_for_a_certificate_serves_and_ends_in_order(start, tmp_path):
     """Ready only while TLS is spoken; at SIGTERM readiness goes first, and the exit code is 0."""
     process = start(DRAIN_SECONDS="0.3")
-    assert process.event("starting")["version"] == "0.1.0"
+    assert process.event("starting")["version"] == version("hami-webhook")
     process.event("waiting for a certificate")
     status, text = process.ready()
     assert status == 503

@@ -1,0 +1,1 @@
+"""From the values of HAMi's Helm chart to an overlay of ours."""
