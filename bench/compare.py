@@ -25,6 +25,8 @@ from hami_extender.app import create_app
 from hami_extender.binding import Binder
 from hami_extender.flights import Flights
 from hami_extender.metrics import VerbMetrics
+from hami_extender.nodelock import NodeLocks
+from hami_extender.preempt import Preemptor
 from hami_extender.selection import Policies, Selector
 from hami_extender.snapshot import Snapshot
 from hamikit.devices import NVIDIA
@@ -46,7 +48,11 @@ class Yes:
         """Our write."""
         return b"{}"
 
-    def get(self, path: str, _kind: type[Pod]) -> Pod:
+    def patch(self, _path: str, _body: Any) -> bytes:
+        """A lock; there is none on late-binding nodes."""
+        return b"{}"
+
+    def get(self, path: str, _kind: Any) -> Any:
         """The pod that is asked about."""
         return convert(pod(int(path.rsplit("/p", 1)[1])), Pod)
 
@@ -66,17 +72,19 @@ def our_app(count: int) -> Any:
     for number in range(count):
         snapshot.on_node(Change(None, node(f"node-{number:05d}")))
     api = Yes()
-    metrics = VerbMetrics(CollectorRegistry(), "bench")
+    metrics, flights = VerbMetrics(CollectorRegistry(), "bench"), Flights(snapshot, api)
     binder = Binder(
         snapshot,
         api,
-        Flights(snapshot, api),
+        flights,
         missing=lambda: "",
         gpu_policy="spread",
         tally=metrics,
+        locks=NodeLocks(snapshot, api, flights, expire_s=300),
     )
     selector = Selector(snapshot, Policies(shortlist=SHORTLIST), missing=lambda: "")
-    return create_app(selector, binder, observe=metrics.observe)
+    preemptor = Preemptor(snapshot, "spread", missing=lambda: "")
+    return create_app(selector, binder, preemptor, observe=metrics.observe)
 
 
 def serve(kind: str, count: int, ready: Connection) -> None:

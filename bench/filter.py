@@ -20,6 +20,7 @@ from msgspec import convert
 
 from hami_extender.app import create_app
 from hami_extender.placement import Placement, place
+from hami_extender.preempt import Preemptor
 from hami_extender.selection import Policies, Selector
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import Kind
@@ -112,7 +113,11 @@ def measure(count: int) -> Iterator[tuple[str, str, list[float]]]:
     """Kind, temperature and milliseconds of each request."""
     rng = random.Random(count)
     snapshot = filled(count, rng)
-    app = create_app(Selector(snapshot, Policies(), missing=lambda: ""), NoBinds())
+    app = create_app(
+        Selector(snapshot, Policies(), missing=lambda: ""),
+        NoBinds(),
+        Preemptor(snapshot, "spread", missing=lambda: ""),
+    )
     call = caller(app)
     names = list(snapshot.ledger.nodes)
     number = 0

@@ -14,7 +14,14 @@ class Selects:
     """Answers as it is told and keeps what it was asked."""
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.gap = [], ""
+
+    def missing(self):
+        return self.gap
+
+    def preempt(self, args):
+        self.asked.append(args)
+        return {name: victims for name, victims in args.nodes.items() if name != "dropped"}
 
     def filter(self, args):
         self.asked.append(args)
@@ -34,7 +41,7 @@ def face():
     """A client without a socket, the verbs behind it, and what was observed."""
     verbs, seen = Selects(), []
     client = falcon.testing.TestClient(
-        app.create_app(verbs, verbs, observe=lambda verb, _seconds: seen.append(verb))
+        app.create_app(verbs, verbs, verbs, observe=lambda verb, _seconds: seen.append(verb))
     )
     return client, verbs, seen
 
@@ -67,6 +74,67 @@ def test_bind(face):
     answer = client.simulate_post("/bind", body=json.dumps(body))
     assert (answer.status_code, answer.json) == (200, {"Error": "no room on n"})
     assert seen == ["bind"]
+
+
+PREEMPTION = """{"Pod": {"metadata": {"name": "p", "namespace": "default", "uid": "u"}},
+"NodeNameToVictims": null, "NodeNameToMetaVictims": {
+"a": {"Pods": [{"UID": "v1"}, {"UID": "v2"}], "NumPDBViolations": 1},
+"dropped": {"Pods": [{"UID": "v3"}], "NumPDBViolations": 0}}}"""
+"""As kube-scheduler 1.34 sends it to an extender with nodeCacheCapable."""
+
+
+def test_preempt(face):
+    """Victims by UID in, victims by UID out."""
+    client, verbs, seen = face
+    answer = client.simulate_post("/preempt", body=PREEMPTION)
+    assert answer.status_code == 200
+    assert answer.json == {
+        "NodeNameToMetaVictims": {
+            "a": {"Pods": [{"UID": "v1"}, {"UID": "v2"}], "NumPDBViolations": 1}
+        }
+    }
+    assert verbs.asked[0].pod.key == "default/p"
+    assert seen == ["preempt"]
+
+
+def test_preempt_with_whole_pods(face):
+    """An uncached caller sends the victims themselves; the answer is by UID all the same."""
+    client, _, _ = face
+    victim = {"metadata": {"name": "v", "uid": "v1"}, "spec": {"containers": []}}
+    nodes = {"a": {"Pods": [victim], "NumPDBViolations": 0}, "b": {"Pods": None}}
+    body = json.dumps({"Pod": pod_object("p"), "NodeNameToVictims": nodes})
+    answer = client.simulate_post("/preempt", body=body)
+    assert answer.json["NodeNameToMetaVictims"] == {
+        "a": {"Pods": [{"UID": "v1"}], "NumPDBViolations": 0},
+        "b": {"Pods": [], "NumPDBViolations": 0},
+    }
+
+
+def test_preempt_before_we_know_the_cluster(face):
+    """Nobody is evicted on half a view."""
+    client, verbs, _ = face
+    verbs.gap = "starting"
+    assert client.simulate_post("/preempt", body=PREEMPTION).status_code == 503
+    assert verbs.asked == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{",
+        "{}",
+        '{"Pod": 3}',
+        '{"Pod": {}, "NodeNameToMetaVictims": []}',
+        '{"Pod": {}, "NodeNameToMetaVictims": {"a": {"Pods": [{"UID": 1}]}}}',
+        '{"Pod": {}, "NodeNameToMetaVictims": {"a": {"Pods": [{}]}}}',
+        '{"Pod": {}, "NodeNameToMetaVictims": {"a": {"Pods": [], "NumPDBViolations": "x"}}}',
+    ],
+)
+def test_bad_preemptions(face, body):
+    """400, and nobody is asked."""
+    client, verbs, _ = face
+    assert client.simulate_post("/preempt", body=body).status_code == 400
+    assert verbs.asked == []
 
 
 def test_bad_bodies(face):

@@ -1,4 +1,4 @@
-"""The HTTP face that kube-scheduler talks to: POST /filter, /prioritize and /bind."""
+"""The HTTP face that kube-scheduler talks to: POST /filter, /prioritize, /preempt and /bind."""
 
 import time
 from collections.abc import Callable
@@ -10,11 +10,15 @@ from hami_extender.wire import (
     BindArgs,
     FilterArgs,
     FilterResult,
+    PreemptArgs,
+    Victims,
     WireError,
     decode_bind,
     decode_filter,
+    decode_preempt,
     encode_bind,
     encode_priorities,
+    encode_victims,
 )
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -38,6 +42,16 @@ class Binds(Protocol):
 
     def bind(self, args: BindArgs) -> str:
         """Place a pod; returns what is wrong."""
+
+
+class Preempts(Protocol):
+    """The preempt verb."""
+
+    def missing(self) -> str:
+        """What is missing until it can be answered."""
+
+    def preempt(self, args: PreemptArgs) -> dict[str, Victims]:
+        """Who has to go, on which nodes."""
 
 
 Observe = Callable[[str, float], None]
@@ -82,6 +96,23 @@ class _Prioritize:
         self._observe("prioritize", time.perf_counter() - start)
 
 
+class _Preempt:
+    def __init__(self, preempts: Preempts, observe: Observe) -> None:
+        self._preempts, self._observe = preempts, observe
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        start = time.perf_counter()
+        # The answer has no room for an error: kube-scheduler logs the status and tries again.
+        if missing := self._preempts.missing():
+            raise falcon.HTTPServiceUnavailable(description=missing)
+        try:
+            victims = self._preempts.preempt(decode_preempt(_body(request)))
+        except WireError as error:
+            raise falcon.HTTPBadRequest(description=str(error)) from error
+        response.data = encode_victims(victims)
+        self._observe("preempt", time.perf_counter() - start)
+
+
 class _Bind:
     def __init__(self, binds: Binds, observe: Observe) -> None:
         self._binds, self._observe = binds, observe
@@ -97,11 +128,16 @@ class _Bind:
 
 
 def create_app(
-    selects: Selects, binds: Binds, *, observe: Observe = lambda _verb, _seconds: None
+    selects: Selects,
+    binds: Binds,
+    preempts: Preempts,
+    *,
+    observe: Observe = lambda _verb, _seconds: None,
 ) -> App:
     """The WSGI application; answers are HTTP 200 with what is wrong in `Error`."""
     app: App = falcon.App()
     app.add_route("/filter", _Filter(selects, observe))
     app.add_route("/prioritize", _Prioritize(selects, observe))
+    app.add_route("/preempt", _Preempt(preempts, observe))
     app.add_route("/bind", _Bind(binds, observe))
     return app

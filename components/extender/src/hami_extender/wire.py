@@ -3,6 +3,7 @@
 Source: k8s.io/kube-scheduler/extender/v1 types.go.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,9 @@ from hamikit.objects import Pod
 _PARTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _POD = msgspec.json.Decoder(Pod)
 _NAMES = msgspec.json.Decoder(list[str] | None)
+_MAP = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw] | None)
+_NUMBER = msgspec.json.Decoder(int | None)
 _TEXT = msgspec.json.Decoder(str)
 _NULL = b"null"
 _NOTHING = msgspec.Raw(_NULL)
@@ -42,6 +46,22 @@ class BindArgs:
 
 
 @dataclass(frozen=True, slots=True)
+class Victims:
+    """Who would have to go from a node, by UID; `violations` are of disruption budgets."""
+
+    uids: tuple[str, ...]
+    violations: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PreemptArgs:
+    """On which nodes kube-scheduler would make room for a pod, and at whose cost."""
+
+    pod: Pod
+    nodes: dict[str, Victims]
+
+
+@dataclass(frozen=True, slots=True)
 class FilterResult:
     """The nodes that remain; the others, where none remains, with their reasons."""
 
@@ -64,7 +84,7 @@ class FilterResult:
         )
 
 
-def _parts(body: bytes) -> dict[str, msgspec.Raw]:
+def _parts(body: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
     try:
         return {key.lower(): value for key, value in _PARTS.decode(body).items()}
     except msgspec.MsgspecError as error:
@@ -109,6 +129,52 @@ def decode_bind(body: bytes) -> BindArgs:
     except msgspec.MsgspecError as error:
         raise WireError(f"binding args: {error}") from error
     return BindArgs(*values)
+
+
+def decode_preempt(body: bytes) -> PreemptArgs:
+    """Read ExtenderPreemptionArgs, with UIDs or (to an uncached extender) with whole pods.
+
+    Raises:
+        WireError: not such a message, or one without a pod.
+    """
+    parts = _parts(body)
+    if bytes(raw_pod := parts.get("pod", _NOTHING)) == _NULL:
+        raise WireError("preemption args miss the pod")
+    try:
+        nodes = {
+            name: _victims(raw, lambda pod: _TEXT.decode(_parts(pod).get("uid", _NOTHING)))
+            for name, raw in _decoded_map(parts.get("nodenametometavictims", _NOTHING)).items()
+        }
+        nodes = nodes or {
+            name: _victims(raw, lambda pod: _POD.decode(pod).metadata.uid)
+            for name, raw in _decoded_map(parts.get("nodenametovictims", _NOTHING)).items()
+        }
+        return PreemptArgs(_POD.decode(raw_pod), nodes)
+    except msgspec.MsgspecError as error:
+        raise WireError(f"preemption args: {error}") from error
+
+
+def _decoded_map(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    return _MAP.decode(raw) or {}
+
+
+def _victims(raw: msgspec.Raw, uid: Callable[[msgspec.Raw], str]) -> Victims:
+    parts = _parts(raw)
+    pods = _LIST.decode(parts.get("pods", _NOTHING)) or []
+    number = _NUMBER.decode(parts.get("numpdbviolations", _NOTHING)) or 0
+    return Victims(tuple(map(uid, pods)), number)
+
+
+def encode_victims(nodes: dict[str, Victims]) -> bytes:
+    """ExtenderPreemptionResult."""
+    found = {
+        name: {
+            "Pods": [{"UID": uid} for uid in victims.uids],
+            "NumPDBViolations": victims.violations,
+        }
+        for name, victims in nodes.items()
+    }
+    return msgspec.json.encode({"NodeNameToMetaVictims": found})
 
 
 def encode_bind(error: str) -> bytes:

@@ -147,6 +147,7 @@ class PodStatus(_Value, frozen=True):
     phase: str = "Pending"
     reason: str = ""
     nominated_node_name: str = ""
+    start_time: str = ""
     container_statuses: list[ContainerStatus] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
     ephemeral_container_statuses: list[ContainerStatus] | None = None
