@@ -87,7 +87,7 @@ def test_victims_are_added():
     """The proposed one frees CPU but the wrong card: the one who holds a card goes, too."""
     world = two_cards()
     world.bound("a1", "a", 5000, 10)
-    world.bound("a2", "a", 3000, 5)
+    world.bound("a2", "a", 2000, 5)
     world.bound("b1", "b", 8000, 500)
     assert world.preempt(urgent(), n=["cpu-hog"]) == {"n": ["cpu-hog", "uid-a1"]}
 
