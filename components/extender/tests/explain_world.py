@@ -12,6 +12,7 @@ from hami_extender.simulate import Simulator
 from hami_extender.snapshot import Snapshot
 from hami_extender.survey import Survey
 from hami_extender.usage import Kind
+from hami_extender.wake import Waker
 from hami_extender.wire import FilterArgs
 from hamikit.cluster import ApiError
 from hamikit.codec import GrantedDevice
@@ -34,7 +35,8 @@ class ExplainWorld:
         notices = Notices(
             self.snapshot, lambda _ns, event: self.events.append(event), component="hami-scheduler"
         )
-        told = (metrics.refused, attempts.refused, notices.refused)
+        self.waker, self.woken = Waker(self.snapshot, self, now=lambda: self.time), []
+        told = (self.waker.refused, metrics.refused, attempts.refused, notices.refused)
         self.selector = Selector(
             self.snapshot,
             policies,
@@ -44,6 +46,13 @@ class ExplainWorld:
         survey = Survey(self.snapshot, policies)
         self.explainer = Explainer(self.snapshot, self, survey, attempts)
         self.simulator = Simulator(self.snapshot, survey)
+
+    def request(self, _method, path, *, body, content_type):
+        """The API server takes a condition."""
+        assert body["status"]["conditions"]
+        assert content_type.startswith("application/strategic")
+        self.woken.append(path)
+        return b""
 
     def get(self, path, _kind):
         """The API server's pods that no watch of ours shows."""

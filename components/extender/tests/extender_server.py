@@ -18,6 +18,7 @@ class Server:
 
     def __init__(self, *nodes):
         self.cluster, self.nodes, self.events = FakeCluster(), list(nodes), []
+        self.quotas = []
         self.changed = threading.Condition()
         self.history = []
         self.closing = False
@@ -89,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
-        collection = url.path in ("/api/v1/pods", "/api/v1/nodes")
+        collection = url.path in ("/api/v1/pods", "/api/v1/nodes", "/api/v1/resourcequotas")
         if collection and query.get("watch"):
             self.watch(url.path, int(query["resourceVersion"]))
         elif collection:
@@ -134,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
             version = str(len(self.home.history) + 1)
             if path == "/api/v1/nodes":
                 items = self.home.nodes
+            elif path == "/api/v1/resourcequotas":
+                items = self.home.quotas
             else:
                 assert query["labelSelector"] == "hami.io/device-pod=true"
                 items = [msgspec.to_builtins(pod) for pod in self.home.cluster.pods.values()]
@@ -153,7 +156,9 @@ class _Handler(BaseHTTPRequestHandler):
         seen = version - 1
         while True:
             with self.home.changed:
-                while not self.home.closing and ("nodes" in path or len(self.home.history) <= seen):
+                while not self.home.closing and (
+                    "pods" not in path or len(self.home.history) <= seen
+                ):
                     self.home.changed.wait(1)
                 if self.home.closing:
                     self.close_connection = True

@@ -49,19 +49,19 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
     """Serve until `lifecycle` stops, then let the binds under way finish."""
     registry = CollectorRegistry()
     parts = Parts(config, snapshot, api, registry, version("hami-extender"))
-    lifecycle.ready_when("nodes", parts.nodes.missing)
-    lifecycle.ready_when("pods", parts.pods.missing)
+    for name, informer in parts.informers.items():
+        lifecycle.ready_when(name, informer.missing)
     serve(status_app(lifecycle, registry), config.status_host, config.status_port)
     # Until the first lists are there it answers "starting": better than a refused connection.
     serve(parts.verbs(), config.bind_host, config.bind_port, threads=VERB_THREADS)
     if config.explain_port:
         serve(parts.inquiry(), LOOPBACK, config.explain_port)
-    threads = [parts.nodes.start()]
+    threads = [parts.nodes.start(), parts.quotas.start()]
     # What a predecessor sent just before it died has to be in our first list of pods.
     lifecycle.stopping.wait(config.start_delay_s)
     threads.append(parts.pods.start())
     _until_stopped(lifecycle, parts, threads)
-    for informer in (parts.nodes, parts.pods):
+    for informer in parts.informers.values():
         informer.stop()
     log.info("stopped")
 

@@ -151,7 +151,7 @@ class Binder:
             raise Refused(f"pod {pod.key} is bound to {held.node} already")
         self._snapshot.expire_claims()
         self._snapshot.drop_claim(uid)
-        verdict = self._verdict(question, node)
+        verdict = self._verdict(self._snapshot.limited(question, pod, sure=True), node)
         if isinstance(verdict, Refusal):
             self._tally.bind_refused()
             raise Refused(f"{node}: {verdict.reason}; taken since the node was chosen, retrying")

@@ -124,6 +124,7 @@ class Explainer:
             refused=len(refusals),
             reasons=reasons_of(refusals),
             nodes=could + self._survey.told(pod, question, refusals, limit),
+            quota=self._survey.quota(pod),
             last_attempt_s=round(last[1], 1) if last else None,
         )
 

@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from hami_extender.inventory import Card
 from hami_extender.placement import Refusal
 from hami_extender.question import Question
+from hami_extender.quota import Standing
 from hami_extender.snapshot import Snapshot
 from hami_extender.texts import words_of
 from hami_extender.usage import Holding, Kind
@@ -48,6 +49,16 @@ def _families() -> Families:
         ("hami_vgpu_memory_allocated_bytes", "Memory granted to a container.", _GRANT),
         ("hami_vgpu_core_allocated_ratio", "Compute granted to a container, percent.", _GRANT),
         (
+            "hami_resource_quota_used",
+            "What a namespace holds of a limited resource.",
+            ("zone", "namespace", "quota_name", "limit"),
+        ),
+        (
+            "hami_resource_quota_limit",
+            "What its quotas allow a namespace.",
+            ("zone", "namespace", "quota_name"),
+        ),
+        (
             "hami_extender_missing_cards",
             "Cards that pods hold and their node does not announce.",
             ("node",),
@@ -81,12 +92,15 @@ class ClusterCollector:
                 for state in self._snapshot.ledger.nodes.values()
             ]
             holdings = list(self._snapshot.ledger.holdings.values())
+            standings = list(self._snapshot.budget.standings(self._snapshot.families))
         for name, cards, used, missing in nodes:
             for card in cards:
                 _card(families, name, card, used.get(card.uuid, NOTHING))
             if missing:
                 families["hami_extender_missing_cards"].add_metric((name,), missing)
         _grants(families, holdings)
+        for standing in standings:
+            _quota(families, standing)
         yield from families.values()
 
 
@@ -111,6 +125,15 @@ def _card(families: Families, node: str, card: Card, used: Share) -> None:
         families["hami_node_gpu_memory_allocated_ratio"].add_metric(
             plain, used.memory_mib / card.memory_mib
         )
+
+
+def _quota(families: Families, standing: Standing) -> None:
+    plain = (ZONE, standing.namespace, standing.resource)
+    families["hami_resource_quota_used"].add_metric(
+        (*plain, str(standing.limit or 0)), standing.used
+    )
+    if standing.limit is not None:
+        families["hami_resource_quota_limit"].add_metric(plain, standing.limit)
 
 
 def _grants(families: Families, holdings: list[Holding]) -> None:

@@ -70,6 +70,8 @@ class NodeLocks:
         self._seen: dict[str, Seen] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._waiters = threading.Semaphore(WAITERS)
+        self.waiting = 0
+        """Binds that wait for a lock or are taking it."""
         self._taken: dict[str, Pod] = {}
 
     def on_node(self, change: Change[Node]) -> None:
@@ -89,11 +91,15 @@ class NodeLocks:
         """
         if not self._waiters.acquire(blocking=False):
             raise Refused(f"{node}: too many pods wait for node locks, retrying")
+        with self._changed:
+            self.waiting += 1
         try:
             self._take(node, pod, self._now() + WAIT_S)
         except (ApiError, Unreachable) as error:
             raise Refused(f"lock of node {node}: {error}") from error
         finally:
+            with self._changed:
+                self.waiting -= 1
             self._waiters.release()
 
     def _take(self, node: str, pod: Pod, deadline: float) -> None:

@@ -40,6 +40,7 @@ class Preemptor:
         if question is None:
             return args.nodes
         with self._snapshot.lock:
+            question = self._snapshot.limited(question, args.pod)
             found = {
                 name: replace(proposed, uids=needed)
                 for name, proposed in args.nodes.items()
@@ -120,6 +121,7 @@ class Preemptor:
             return
         if question is None:
             return
+        question = self._snapshot.limited(question, pod)
         verdict = place(self._without(state, {*victims, *self._ending(state)}), question)
         if isinstance(verdict, Placement):
             self._snapshot.claim(pod, node, verdict.slots, NOMINATED_S)

@@ -59,6 +59,9 @@ _CARD: dict[str, Callable[[Room], str]] = {
     ),
     fit.NOT_HEALTHY: _says("repair the card; the node's device plugin logs what is wrong"),
     fit.CORDONED: _says(f"take the card out of the node's annotation {names.NODE_CORDON}"),
+    fit.QUOTA_NOT_FIT: _says(
+        "raise the limit in the namespace's ResourceQuota, or wait until a pod of it ends"
+    ),
     fit.NUMA_NOT_FIT: _says(f"ask for fewer cards, or leave out {names.POD_NUMA_BIND}"),
 }
 

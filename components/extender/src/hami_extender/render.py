@@ -20,6 +20,10 @@ def pod_text(answer: PodAnswer) -> str:
         f"  {nodes} {'node' if nodes == 1 else 'nodes'}: {reason}"
         for reason, nodes in answer.reasons.items()
     ]
+    lines += [
+        f"  quota limits.{standing.resource}: {standing.used} of {standing.limit} used"
+        for standing in answer.quota
+    ]
     for node in answer.nodes:
         lines += _node(node)
     left = answer.fitting + answer.refused - len(answer.nodes)

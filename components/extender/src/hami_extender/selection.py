@@ -88,6 +88,7 @@ class Selector:
         snapshot = self._snapshot
         if not self._may_choose(pod):
             return FilterResult(error=IN_FLIGHT)
+        question = snapshot.limited(question, pod)
         table = snapshot.verdicts.table(question)
         limit = 1 if _has_volumes(pod) else self._policies.shortlist
         names_ = set(asked)
@@ -131,6 +132,7 @@ class Selector:
     def _prioritize(self, pod: Pod, question: Question, asked: list[str]) -> dict[str, int]:
         if not self._may_choose(pod):
             return dict.fromkeys(asked, 0)
+        question = self._snapshot.limited(question, pod)
         table = self._snapshot.verdicts.table(question)
         ranked = table.best(set(asked), self._node_policy(question), len(asked))
         if ranked:

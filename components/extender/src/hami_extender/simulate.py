@@ -112,6 +112,7 @@ class Simulator:
                 fitting=len(fits),
                 refused=len(refusals),
                 reasons=reasons_of(refusals),
+                quota=self._survey.quota(pod),
             )
             if not best:
                 return replace(answer, nodes=self._survey.told(pod, question, refusals, limit))

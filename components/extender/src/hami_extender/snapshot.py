@@ -11,12 +11,14 @@ import structlog
 from hami_extender.inventory import facts_of
 from hami_extender.placement import merged
 from hami_extender.question import Question, question_of
+from hami_extender.quota import Budget
 from hami_extender.usage import Holding, Kind, Ledger, aligned, holding_of
 from hami_extender.verdicts import Verdicts
 from hamikit.codec import CodecError, Slots, decode_grant
 from hamikit.devices import DeviceFamily
 from hamikit.informer import Change
 from hamikit.objects import Node, Pod
+from hamikit.quotas import ResourceQuota
 from hamikit.shape import roles_of
 
 log = structlog.get_logger()
@@ -33,7 +35,8 @@ class Snapshot:
     ) -> None:
         self.families, self._lock_protocol = families, lock_protocol
         self.lock = threading.RLock()
-        self.ledger = Ledger()
+        self.budget = Budget()
+        self.ledger = Ledger(self.budget.count)
         self.verdicts = Verdicts(self.ledger)
         self.pods: dict[str, Pod] = {}
         self._now = now
@@ -70,6 +73,11 @@ class Snapshot:
             self.pods[uid] = pod
             if pod.spec.node_name:
                 self._granted(uid, pod)
+
+    def on_quota(self, change: Change[ResourceQuota]) -> None:
+        """Take over a namespace's quota."""
+        with self.lock:
+            self.budget.on_quota(change)
 
     def _granted(self, uid: str, pod: Pod) -> None:
         held = self.ledger.holdings.get(uid)
@@ -108,6 +116,10 @@ class Snapshot:
             RequestError: the pod asks for what cannot be.
         """
         return question_of(pod, self.families, gpu_policy)
+
+    def limited(self, question: Question, pod: Pod, *, sure: bool = False) -> Question:
+        """The question within what the pod's namespace has left; `sure` leaves claims aside."""
+        return self.budget.limited(question, pod.metadata.namespace, sure=sure)
 
     def hold(self, kind: Kind, pod: Pod, node: str, slots: Slots) -> None:
         """Count devices for a pod on a node, instead of what it held."""

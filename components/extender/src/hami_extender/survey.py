@@ -7,6 +7,7 @@ from hami_extender.answers import CardAnswer, NodeAnswer, answer_of
 from hami_extender.notices import nearest
 from hami_extender.placement import Placement, Refusal
 from hami_extender.question import Question
+from hami_extender.quota import Standing
 from hami_extender.selection import Policies
 from hami_extender.snapshot import Snapshot
 from hami_extender.usage import NodeState
@@ -42,6 +43,7 @@ class PodAnswer:
     refused: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     nodes: tuple[NodeAnswer, ...] = ()
+    quota: tuple[Standing, ...] = ()
     last_attempt_s: float | None = None
 
 
@@ -67,12 +69,21 @@ class Survey:
         self._snapshot, self._policies = snapshot, policies
 
     def question(self, pod: Pod) -> Question | None:
-        """What the pod asks every node; None if it asks for no device of ours.
+        """What the pod asks every node within its quota; None if it asks for no device of ours.
 
         Raises:
             RequestError: the pod asks for what cannot be.
         """
-        return self._snapshot.question(pod, self._policies.gpu)
+        question = self._snapshot.question(pod, self._policies.gpu)
+        return self._snapshot.limited(question, pod) if question else None
+
+    def quota(self, pod: Pod) -> tuple[Standing, ...]:
+        """The limits of the pod's namespace."""
+        return tuple(
+            standing
+            for standing in self._snapshot.budget.standings(self._snapshot.families)
+            if standing.namespace == pod.metadata.namespace and standing.limit is not None
+        )
 
     def policy(self, question: Question) -> str:
         """Which nodes the pod prefers."""

@@ -1,7 +1,7 @@
 """Who holds what: pods' grants summed per node and card, kept exact by small steps."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
@@ -114,10 +114,18 @@ class NodeState:
         return sorted(self.used.keys() - known)
 
 
-class Ledger:
-    """All nodes and holdings; every change costs the size of one pod. Not thread-safe."""
+def _ignore(_holding: Holding, _sign: int) -> None:
+    """Nobody else counts."""
 
-    def __init__(self) -> None:
+
+class Ledger:
+    """All nodes and holdings; every change costs the size of one pod. Not thread-safe.
+
+    `counted` is told each holding that begins (1) or ends (-1).
+    """
+
+    def __init__(self, counted: Callable[[Holding, int], None] = _ignore) -> None:
+        self._counted = counted
         self.nodes: dict[str, NodeState] = {}
         self.holdings: dict[str, Holding] = {}
         self.journal = Journal()
@@ -144,6 +152,7 @@ class Ledger:
             state.ids[vendor] = state.ids.get(vendor, 0) + number
         state.unreadable += not holding.readable
         state.holders.add(uid)
+        self._counted(holding, 1)
         self._changed(state)
 
     def release(self, uid: str) -> Holding | None:
@@ -162,6 +171,7 @@ class Ledger:
             state.ids[vendor] -= number
         state.unreadable -= not holding.readable
         state.holders.discard(uid)
+        self._counted(holding, -1)
         self._changed(state)
         self._forget_if_empty(state)
         return holding

@@ -46,6 +46,7 @@ class Waiting:
 
     pod: Pod
     question: Question
+    budget: int
     fits_since: float | None = None
 
 
@@ -67,7 +68,9 @@ class Waker:
 
     def refused(self, pod: Pod, question: Question, _refusals: dict[str, Refusal]) -> None:
         """No node fits this pod as far as we know now. The snapshot's lock is held."""
-        self._waiting[pod.metadata.uid] = Waiting(pod, question)
+        self._waiting[pod.metadata.uid] = Waiting(
+            pod, question, self._snapshot.budget.version(pod.metadata.namespace)
+        )
         self._waiting.move_to_end(pod.metadata.uid)
         if len(self._waiting) > PODS_KEPT:
             self._waiting.popitem(last=False)
@@ -92,12 +95,22 @@ class Waker:
             if uid not in snapshot.pods or uid in snapshot.ledger.holdings:
                 del self._waiting[uid]
             elif waiting.fits_since is None:
-                waiting.fits_since = now if fits_any(waiting.question, changed) else None
+                nodes = snapshot.ledger.nodes.keys() if self._budget_moved(waiting) else changed
+                waiting.fits_since = now if fits_any(waiting.question, nodes) else None
             elif now - waiting.fits_since >= GRACE_S and len(found) < WOKEN_AT_ONCE:
                 # Once for each change: a pod that kube-scheduler's own rules keep out stays out.
                 waiting.fits_since = None
                 found.append(waiting)
         return found
+
+    def _budget_moved(self, waiting: Waiting) -> bool:
+        """Take over what the namespace's quota leaves now; whether that may have changed."""
+        version = self._snapshot.budget.version(waiting.pod.metadata.namespace)
+        if version == waiting.budget:
+            return False
+        waiting.budget = version
+        waiting.question = self._snapshot.limited(waiting.question, waiting.pod)
+        return True
 
     def _wake(self, pod: Pod) -> None:
         meta, stamp = pod.metadata, self._utcnow().strftime("%Y-%m-%dT%H:%M:%SZ")

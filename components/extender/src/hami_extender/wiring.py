@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -15,6 +16,7 @@ from hami_extender.config import Config
 from hami_extender.events import EventSender
 from hami_extender.explain import Explainer
 from hami_extender.flights import Flights
+from hami_extender.gauges import OwnCollector
 from hami_extender.inquiry import create_inquiry
 from hami_extender.leader import Leadership
 from hami_extender.metrics import ClusterCollector, VerbMetrics
@@ -32,6 +34,7 @@ from hamikit import names
 from hamikit.cluster import Api
 from hamikit.informer import Change, Informer
 from hamikit.objects import Lease, Node, Pod
+from hamikit.quotas import ResourceQuota
 
 STARTING = "starting, first list not complete"
 DEVICE_PODS = {"labelSelector": f"{names.LABEL_DEVICE_POD}={names.LABEL_DEVICE_POD_VALUE}"}
@@ -53,12 +56,19 @@ class Parts:
         self._policies = Policies(config.node_policy, config.gpu_policy, config.shortlist)
         self._preemptor = Preemptor(snapshot, config.gpu_policy, missing=self.missing)
         self.nodes = Informer(api, "/api/v1/nodes", Node, self._on_node)
+        self.quotas = Informer(api, "/api/v1/resourcequotas", ResourceQuota, snapshot.on_quota)
         self.pods = Informer(api, "/api/v1/pods", Pod, self._on_pod, query=DEVICE_PODS)
+        registry.register(OwnCollector(snapshot, self.flights, self._locks, self.informers))
         self._leader = _follow_lease(config, snapshot, api)
+
+    @property
+    def informers(self) -> dict[str, Informer[Any]]:
+        """What has to be complete, and stay current, by name."""
+        return {"nodes": self.nodes, "quotas": self.quotas, "pods": self.pods}
 
     def missing(self) -> str:
         """What is missing until we may place pods; empty when nothing is."""
-        if not (self.nodes.synced.is_set() and self.pods.synced.is_set()):
+        if not all(informer.synced.is_set() for informer in self.informers.values()):
             return STARTING
         return self._leader.missing() if self._leader else ""
 
