@@ -3,6 +3,7 @@
 import queue
 import threading
 
+import msgspec
 import pytest
 import structlog.testing
 
@@ -97,7 +98,7 @@ def test_list_in_pages_then_watch(server, watch):
 
 
 def test_not_synced_before_the_whole_list_is_there(server, watch):
-    """Half a list is no view of the cluster."""
+    """Half a list is no view of the cluster, though its objects are told as they come."""
     asked, gate = threading.Event(), threading.Event()
 
     def second_page():
@@ -109,6 +110,7 @@ def test_not_synced_before_the_whole_list_is_there(server, watch):
     watched = watch()
     assert asked.wait(10)
     assert watched.informer.missing() == f"first list of {PATH}"
+    assert watched.next() == ("a", None, "1")
     assert watched.changes.empty()
     gate.set()
     assert watched.informer.synced.wait(10)
@@ -192,6 +194,45 @@ def test_a_name_used_again_is_another_object(server, watch):
         ("a", "1", None),
         ("a", None, "9"),
     ]
+
+
+def test_a_first_list_that_breaks_is_completed_as_differences(server, watch):
+    """What was told of it before the break is not told again."""
+    server.lists.extend(
+        [
+            listed(5, pod("a", 1), pod("b", 2), more="token"),
+            (500, {"message": "later"}),
+            listed(9, pod("b", 2), pod("c", 8)),
+        ]
+    )
+    watched = watch()
+    assert [watched.next() for _ in range(4)] == [
+        ("a", None, "1"),
+        ("b", None, "2"),
+        ("a", "1", None),
+        ("c", None, "8"),
+    ]
+
+
+def test_only_what_is_to_be_kept_is_remembered(server):
+    """A handler is told everything once; the next change has what was kept of it before."""
+    server.lists.append(listed(5, pod("a", 1, big="yes")))
+    server.watches.append([event("MODIFIED", pod("a", 7, big="yes"))])
+    changes = queue.Queue()
+
+    def keep(item):
+        slim = msgspec.structs.replace(item.metadata, labels={})
+        return msgspec.structs.replace(item, metadata=slim)
+
+    informer = Informer(server.api(timeout=5), PATH, Pod, changes.put, keep=keep)
+    thread = informer.start()
+    first, second = (changes.get(timeout=10) for _ in range(2))
+    assert first.after.metadata.labels == {"big": "yes"}
+    assert (second.before.metadata.labels, second.after.metadata.labels) == ({}, {"big": "yes"})
+    informer.stop()
+    server.watches.append(["end"])
+    thread.join(10)
+    assert [item.metadata.labels for item in informer.items()] == [{}]
 
 
 def test_a_server_that_always_says_gone_is_not_hammered(server, watch):

@@ -125,7 +125,8 @@ class Binder:
     def _pod(self, args: BindArgs) -> Pod:
         with self._snapshot.lock:
             known = self._snapshot.pods.get(args.uid)
-        if known is not None:
+        # Of a bound pod too little is kept to know what it asks.
+        if known is not None and not known.spec.node_name:
             return known
         try:
             pod = self._api.get(f"/api/v1/namespaces/{args.namespace}/pods/{args.name}", Pod)

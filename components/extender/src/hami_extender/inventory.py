@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from sys import intern
 
 from hamikit import names
 from hamikit.ascend import NODE_SOFT
@@ -159,15 +160,15 @@ def _card(device: RegisteredDevice, family: DeviceFamily, *, soft: bool) -> Card
     if family.soft_mode:
         mode = family.soft_mode if soft else ""
     return Card(
-        uuid=device.id,
+        uuid=intern(device.id),
         index=device.index,
         slots=device.count,
         memory_mib=device.devmem,
         # A chip that is shared without templates is shared in percent.
         cores=100 if soft else device.devcore,
-        type=device.type,
+        type=intern(device.type),
         numa=device.numa,
-        mode=mode,
+        mode=intern(mode),
         health=device.health,
         vendor=family.vendor,
         network=_network(device),

@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 import structlog
 
 from hami_extender.inventory import facts_of
+from hami_extender.kept import kept
 from hami_extender.placement import merged
 from hami_extender.question import Question, question_of
 from hami_extender.quota import Budget
@@ -39,6 +40,7 @@ class Snapshot:
         self.ledger = Ledger(self.budget.count)
         self.verdicts = Verdicts(self.ledger)
         self.pods: dict[str, Pod] = {}
+        """Device pods by UID; of bound ones only what `kept` leaves."""
         self._now = now
         self._claims: list[tuple[float, str]] = []
 
@@ -70,7 +72,7 @@ class Snapshot:
                 self.pods.pop(uid, None)
                 self.ledger.release(uid)
                 return
-            self.pods[uid] = pod
+            self.pods[uid] = kept(pod)
             if pod.spec.node_name:
                 self._granted(uid, pod)
 
@@ -78,6 +80,10 @@ class Snapshot:
         """Take over a namespace's quota."""
         with self.lock:
             self.budget.on_quota(change)
+
+    def kept(self, pod: Pod) -> Pod:
+        """What the informer may remember of a pod: the very object that is remembered here."""
+        return self.pods.get(pod.metadata.uid) or kept(pod)
 
     def _granted(self, uid: str, pod: Pod) -> None:
         held = self.ledger.holdings.get(uid)

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from itertools import count
+from types import MappingProxyType
 
 from hami_extender.inventory import NodeFacts
 from hami_extender.journal import Journal
@@ -87,10 +89,18 @@ def holding_of(kind: Kind, node: str, pod: str, roles: Sequence[Role], slots: Sl
     )
 
 
-def _ids(roles: Sequence[Role], slots: Slots) -> dict[str, int]:
+def _ids(roles: Sequence[Role], slots: Slots) -> Mapping[str, int]:
     counts = [Counter(device.vendor for device in slot) for slot in slots]
-    vendors = {vendor for counter in counts for vendor in counter}
-    return {v: device_ids(roles, [counter[v] for counter in counts]) for v in vendors}
+    vendors = sorted({vendor for counter in counts for vendor in counter})
+    return _shared(
+        tuple((v, device_ids(roles, [counter[v] for counter in counts])) for v in vendors)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _shared(ids: tuple[tuple[str, int], ...]) -> Mapping[str, int]:
+    """One mapping for all holdings that are alike: nearly all are."""
+    return MappingProxyType(dict(ids))
 
 
 @dataclass(slots=True)

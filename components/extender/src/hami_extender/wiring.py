@@ -57,7 +57,9 @@ class Parts:
         self._preemptor = Preemptor(snapshot, config.gpu_policy, missing=self.missing)
         self.nodes = Informer(api, "/api/v1/nodes", Node, self._on_node)
         self.quotas = Informer(api, "/api/v1/resourcequotas", ResourceQuota, snapshot.on_quota)
-        self.pods = Informer(api, "/api/v1/pods", Pod, self._on_pod, query=DEVICE_PODS)
+        self.pods = Informer(
+            api, "/api/v1/pods", Pod, self._on_pod, query=DEVICE_PODS, keep=snapshot.kept
+        )
         registry.register(OwnCollector(snapshot, self.flights, self._locks, self.informers))
         self._leader = _follow_lease(config, snapshot, api)
 

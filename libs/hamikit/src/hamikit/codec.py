@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -191,7 +192,9 @@ def _device(piece: str) -> GrantedDevice:
     fields = piece.split(",")
     if len(fields) < 4:
         raise CodecError(f"grant entry {piece!r} has {len(fields)} fields, needs 4")
-    return GrantedDevice(fields[0], fields[1], _int32(piece, fields[2]), _int32(piece, fields[3]))
+    # Many pods name the same card; one copy of its name will do.
+    uuid, vendor = intern(fields[0]), intern(fields[1])
+    return GrantedDevice(uuid, vendor, _int32(piece, fields[2]), _int32(piece, fields[3]))
 
 
 def _int32(piece: str, text: str, what: str = "grant") -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hamikit.shape import Role
 
@@ -50,6 +51,7 @@ Footprint = Mapping[str, Share]
 """Card UUID -> share."""
 
 
+@lru_cache(maxsize=16384)
 def share_of(memory_mib: int, cores: int) -> Share:
     """What one container takes of one card."""
     return Share(1, memory_mib, cores, int(cores >= EXCLUSIVE_CORES))

@@ -59,7 +59,8 @@ class Informer(Generic[T]):
     """Calls `on_change` from one thread for each difference, first for everything there is.
 
     `path` is a collection such as `/api/v1/pods`, `kind` one of `hamikit.objects`. A relist (after
-    a gap) is turned into the same changes, so a handler needs no other case.
+    a gap) is turned into the same changes, so a handler needs no other case. `keep` says what of an
+    object is remembered once it has been told; its UID and resource version have to be.
     """
 
     def __init__(
@@ -70,11 +71,12 @@ class Informer(Generic[T]):
         on_change: Callable[[Change[T]], None],
         *,
         query: Mapping[str, str | int] | None = None,
+        keep: Callable[[T], T] | None = None,
         now: Callable[[], float] = time.monotonic,
         backoff_s: Sequence[float] = _BACKOFF_S,
     ) -> None:
         self._api, self._path, self._query, self._now = api, path, dict(query or {}), now
-        self._on_change, self._backoff_s = on_change, backoff_s
+        self._on_change, self._backoff_s, self._keep = on_change, backoff_s, keep
         self._decode_object = msgspec.json.Decoder(kind).decode
         self._decode_event = msgspec.json.Decoder(_WatchEvent).decode
         self._decode_list = msgspec.json.Decoder(_list_type(kind)).decode
@@ -140,20 +142,34 @@ class Informer(Generic[T]):
         self._watch()
 
     def _list(self) -> None:
-        fresh: dict[str, T] = {}
+        """Tell the difference to what is there; what is gone first, it makes room for the rest."""
+        # All pods of a large cluster at once need much memory: the first list is told page by page.
+        first = not self._items
+        seen: set[str] = set()
+        changed: dict[str, T] = {}
         query: dict[str, str | int] = {**self._query, "limit": PAGE}
         while True:
             page = self._decode_list(self._api.request("GET", self._path, query=query, timeout=60))
-            fresh.update((item.metadata.uid, item) for item in page.items)
+            for item in page.items:
+                uid = item.metadata.uid
+                seen.add(uid)
+                if first:
+                    self._apply(uid, item)
+                elif self._differs(uid, item):
+                    changed[uid] = item
             if not page.metadata.continue_:
                 break
             query["continue"] = page.metadata.continue_
-        for uid in self._items.keys() - fresh.keys():
+        for uid in self._items.keys() - seen:
             self._apply(uid, None)
-        for uid, item in fresh.items():
+        for uid, item in changed.items():
             self._apply(uid, item)
         self._version = page.metadata.resource_version
         self.last_contact = self._now()
+
+    def _differs(self, uid: str, item: T) -> bool:
+        before = self._items.get(uid)
+        return before is None or _version(before) != _version(item)
 
     def _watch(self) -> None:
         query = {
@@ -191,11 +207,13 @@ class Informer(Generic[T]):
             self._items.pop(uid, None)
             before = last if last is not None else before
         else:
-            if before is not None and _version(before) == _version(after):
+            if not self._differs(uid, after):
                 return
             self._items[uid] = after
         if before is not None or after is not None:
             self._on_change(Change(before, after))
+        if after is not None and self._keep is not None:
+            self._items[uid] = self._keep(after)
 
 
 def _version(item: HasMetadata) -> str:
