@@ -57,8 +57,8 @@ def tell(kube: Kube) -> None:
     say("Each sees a card of 3000 MiB. This is nvidia-smi inside alice:")
     show(kube, "exec", "-n", NAMESPACE, "alice", "--", "nvidia-smi")
 
-    say("An allocation of 2500 MiB fits; another 1000 MiB do not. The pod lives on.")
-    show(kube, "exec", "-n", NAMESPACE, "alice", "--", "cuprobe", "alloc", "2500", "1000")
+    say("An allocation of 2000 MiB fits; another 1000 MiB do not. The pod lives on.")
+    show(kube, "exec", "-n", NAMESPACE, "alice", "--", "cuprobe", "alloc", "2000", "1000")
     show(kube, "get", "pod", "-n", NAMESPACE, "alice")
 
     third = total - 6000 + 1000

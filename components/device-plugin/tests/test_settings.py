@@ -8,7 +8,7 @@ from hami_device_plugin.grant import ContainerGrant, Slice
 from hami_device_plugin.preparer import control
 from hami_device_plugin.settings import Settings, Wish, cluster_settings, node_settings
 from hamikit.deviceconfig import ConfigError
-from hamikit.region import Control, ControlDevice, ControlFlag, CorePolicy
+from hamikit.region import Control, ControlDevice, ControlFlag, CorePolicy, OverheadPolicy
 from hamikit.shape import Role
 
 
@@ -36,7 +36,10 @@ def test_nothing_loosens_a_limit_by_default():
     assert not settings.env_may_loosen
     grant = ContainerGrant("c", Role.APP, (Slice("GPU-a", 3000, 30),), priority=0)
     assert control(grant, settings) == Control(
-        (ControlDevice("GPU-a", 3000 * 1024 * 1024, 30),), ControlFlag.NONE, priority=0
+        (ControlDevice("GPU-a", 3000 * 1024 * 1024, 30),),
+        ControlFlag.NONE,
+        priority=0,
+        overhead_policy=OverheadPolicy.STRICT,
     )
 
 
@@ -46,6 +49,27 @@ def test_the_operators_word_is_in_the_control_file():
     wanted = control(ContainerGrant("c", Role.APP, ()), settings)
     assert wanted.core_policy is CorePolicy.DISABLE
     assert (wanted.flags, wanted.log_level) == (ControlFlag.ENV_MAY_LOOSEN, 4)
+
+
+def test_virtual_memory_gives_each_its_share_of_the_real():
+    """With memory scaled by 1.5 two thirds of a limit are the card's; off by default."""
+    grant = ContainerGrant("c", Role.APP, (Slice("GPU-a", 3000, 30),))
+    (device,) = control(grant, cluster_settings({"deviceMemoryScaling": 1.5})).devices
+    assert (device.memory_limit_bytes >> 20, device.real_memory_bytes >> 20) == (3000, 2000)
+    for scaling in (1, 0.5):
+        (device,) = control(grant, cluster_settings({"deviceMemoryScaling": scaling})).devices
+        assert device.real_memory_bytes == 0
+
+
+def test_overhead_is_counted_unless_the_operator_says_otherwise():
+    """For the cluster in device-config.yaml, for a node in config.json."""
+    grant = ContainerGrant("c", Role.APP, ())
+    cluster = cluster_settings({"overheadPolicy": "report"})
+    assert control(grant, cluster).overhead_policy is OverheadPolicy.REPORT
+    node = node_settings(cluster, node_file(overheadPolicy="strict"), "n1")
+    assert control(grant, node).overhead_policy is OverheadPolicy.STRICT
+    with pytest.raises(ConfigError, match="one of strict, report"):
+        cluster_settings({"overheadPolicy": "loose"})
 
 
 def node_file(**entry):

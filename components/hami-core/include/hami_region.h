@@ -45,7 +45,9 @@ struct hami_control_device {
     uint64_t memory_limit_bytes; /* 0: no limit on this device */
     uint32_t core_limit_percent; /* 0 or 100: no limit */
     uint32_t flags;
-    uint8_t reserved[32];
+    uint64_t real_memory_bytes; /* the share of the card's real memory: what is above it spills to
+                                   the host; 0: the whole limit is real */
+    uint8_t reserved[24];
 };
 
 struct hami_control_body {
@@ -170,7 +172,8 @@ struct hami_usage {
         unknown_symbols; /* look-ups of a name in our table that could not be mapped for certain */
     uint64_t unlimited_starts; /* processes that began to use a device with no limit attached */
     uint64_t private_starts;   /* processes that found every slot taken and count for themselves */
-    uint8_t reserved[4024];
+    uint64_t overhead_epoch;   /* moves whenever the overhead of some slot has changed */
+    uint8_t reserved[4016];
     struct hami_usage_device devices[HAMI_MAX_DEVICES]; /* in the order of the control file */
     struct hami_usage_slot slots[HAMI_MAX_SLOTS];
 };
@@ -185,6 +188,7 @@ HAMI_AT(hami_control_device, uuid, 0);
 HAMI_AT(hami_control_device, memory_limit_bytes, 64);
 HAMI_AT(hami_control_device, core_limit_percent, 72);
 HAMI_AT(hami_control_device, flags, 76);
+HAMI_AT(hami_control_device, real_memory_bytes, 80);
 _Static_assert(sizeof(struct hami_control_device) == 112, "hami_control_device has changed size");
 HAMI_AT(hami_control_body, crc32, 0);
 HAMI_AT(hami_control_body, generation, 4);
@@ -231,6 +235,7 @@ HAMI_AT(hami_usage, library_version, 16);
 HAMI_AT(hami_usage, unknown_symbols, 48);
 HAMI_AT(hami_usage, unlimited_starts, 56);
 HAMI_AT(hami_usage, private_starts, 64);
+HAMI_AT(hami_usage, overhead_epoch, 72);
 HAMI_AT(hami_usage, devices, 4096);
 HAMI_AT(hami_usage, slots, 8192);
 _Static_assert(sizeof(struct hami_usage) == HAMI_USAGE_SIZE, "hami_usage has changed size");

@@ -4,6 +4,7 @@
 #include "graph_memory.h"
 #include "ledger.h"
 #include "log.h"
+#include "overhead.h"
 #include "pool.h"
 
 #include <string.h>
@@ -50,42 +51,54 @@ void account_count_refusal(struct process *process, int device, uint64_t bytes) 
              (unsigned long long)process_limit(process, device) * HAMI_UNIT);
 }
 
-bool account_reserve(struct process *process, int device, enum hami_kind kind, uint64_t bytes,
-                     struct charge *charge) {
+bool account_try(struct process *process, int device, enum hami_kind kind, uint64_t bytes,
+                 struct charge *charge) {
     if (device < 0) {
         return false;
     }
-    *charge = (struct charge){process, (unsigned)device, kind, ledger_units(bytes)};
+    *charge = (struct charge){process, (unsigned)device, kind, ledger_units(bytes), false};
     int64_t units = (int64_t)charge->units;
-    if (account_apply(process, charge->device, kind, units, process_limit(process, device))) {
+    if (account_apply(process, charge->device, kind, units,
+                      process_limit_of(process, device, kind))) {
         return true;
     }
-    if (charge->units <= process_limit(process, device)) { /* else no clearing up can help */
-        if (kind != HAMI_KIND_POOL) {
-            pool_settle_all(process); /* who allocates from a pool has done both already */
-            graph_memory_settle(process);
-        }
-        process_reap(process);
-        if (account_apply(process, charge->device, kind, units, process_limit(process, device))) {
-            return true;
-        }
+    if (charge->units > atomic_load(&process->limit_units[device])) {
+        return false; /* nothing can help */
     }
-    account_count_refusal(process, device, bytes);
-    return false;
+    if (kind != HAMI_KIND_POOL) {
+        pool_settle_all(process); /* who allocates from a pool has done both already */
+        graph_memory_settle(process);
+    }
+    overhead_catch_up(process);
+    process_reap(process);
+    return account_apply(process, charge->device, kind, units,
+                         process_limit_of(process, device, kind));
+}
+
+bool account_reserve(struct process *process, int device, enum hami_kind kind, uint64_t bytes,
+                     struct charge *charge) {
+    bool done = account_try(process, device, kind, bytes, charge);
+    if (!done) {
+        account_count_refusal(process, device, bytes);
+    }
+    return done;
 }
 
 bool account_reserve_here(enum hami_kind kind, uint64_t bytes, struct charge *charge) {
     bool refuse = false;
     int device = 0;
     struct process *process = process_account(&refuse);
-    *charge = (struct charge){NULL, 0, kind, 0};
+    *charge = (struct charge){NULL, 0, kind, 0, false};
     if (process == NULL) {
         return !refuse;
     }
     if (!account_current_device(process, &device)) {
         return true;
     }
-    return account_reserve(process, device, kind, bytes, charge);
+    /* What can spill is asked for again by who can do it. */
+    return kind == HAMI_KIND_BUFFER && process_is_virtual(process, device)
+               ? account_try(process, device, kind, bytes, charge)
+               : account_reserve(process, device, kind, bytes, charge);
 }
 
 CUresult account_keep(const struct charge *charge, CUresult answer, enum table_tag tag,
@@ -102,7 +115,8 @@ CUresult account_keep(const struct charge *charge, CUresult answer, enum table_t
                                 .refs = 1,
                                 .tag = (uint8_t)tag,
                                 .device = (uint8_t)charge->device,
-                                .kind = (uint8_t)charge->kind};
+                                .kind = (uint8_t)charge->kind,
+                                .spilled = charge->spilled};
     if (tag == TABLE_POINTER || tag == TABLE_ARRAY) {
         entry.owner = (uint64_t)(uintptr_t)driver_current_context();
     }

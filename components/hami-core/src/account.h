@@ -10,6 +10,7 @@ struct charge {
     unsigned device;
     enum hami_kind kind;
     uint64_t units;
+    bool spilled; /* managed memory in place of what was asked for */
 };
 
 /* The device index of the current context; false if there is none (the driver will say so itself).
@@ -23,6 +24,10 @@ bool account_current_device(struct process *process, int *device);
  */
 bool account_reserve(struct process *process, int device, enum hami_kind kind, uint64_t bytes,
                      struct charge *charge);
+
+/* The same, and a refusal is not counted: there may be another way. */
+bool account_try(struct process *process, int device, enum hami_kind kind, uint64_t bytes,
+                 struct charge *charge);
 
 /* The same on the device of the current context; nothing is charged where the container has no
  * limits. */

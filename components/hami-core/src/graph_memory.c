@@ -74,7 +74,8 @@ static bool settle(struct process *process, CUdevice ordinal, bool limited) {
         return reserved == 0;
     }
     int64_t change = (int64_t)(reserved / HAMI_UNIT) - (int64_t)process->graph_units[ordinal];
-    uint64_t limit = limited && change > 0 ? process_limit(process, device) : LEDGER_NO_LIMIT;
+    uint64_t limit = limited && change > 0 ? process_limit_of(process, device, HAMI_KIND_GRAPH)
+                                           : LEDGER_NO_LIMIT;
     if (change != 0 && !account_apply(process, (unsigned)device, HAMI_KIND_GRAPH, change, limit)) {
         return false;
     }
@@ -117,7 +118,7 @@ static void charge_ahead(struct process *process, const struct table_entry *entr
     bool alone = (entry->owner & (entry->owner - 1)) == 0;
     if (alone && device >= 0 &&
         account_apply(process, (unsigned)device, HAMI_KIND_GRAPH, units,
-                      process_limit(process, device))) {
+                      process_limit_of(process, device, HAMI_KIND_GRAPH))) {
         process->graph_units[ordinal] += entry->units;
     }
 }

@@ -119,7 +119,9 @@ bool ledger_apply(struct hami_usage *usage, unsigned slot, const struct ledger_c
 
 void ledger_note_overhead(struct hami_usage *usage, unsigned slot, unsigned device,
                           enum hami_kind kind, uint64_t units) {
-    atomic_store(SHARED(usage->slots[slot].share_units[device][kind]), units);
+    if (atomic_exchange(SHARED(usage->slots[slot].share_units[device][kind]), units) != units) {
+        atomic_fetch_add(SHARED(usage->overhead_epoch), 1);
+    }
 }
 
 bool ledger_shares(const struct hami_usage *usage, unsigned slot, unsigned device, uint64_t *data,
@@ -135,6 +137,17 @@ bool ledger_shares(const struct hami_usage *usage, unsigned slot, unsigned devic
             atomic_load(SHARED(one->share_units[device][kind]));
     }
     return true;
+}
+
+uint64_t ledger_kind(const struct hami_usage *usage, unsigned device, enum hami_kind kind) {
+    struct hami_usage *shared = (struct hami_usage *)usage;
+    uint64_t sum = 0;
+    for (unsigned slot = 0; slot < HAMI_MAX_SLOTS; slot++) {
+        if (atomic_load(SHARED(shared->slots[slot].state)) == HAMI_SLOT_LIVE) {
+            sum += atomic_load(SHARED(shared->slots[slot].share_units[device][kind]));
+        }
+    }
+    return sum;
 }
 
 uint64_t ledger_overhead(const struct hami_usage *usage, unsigned device) {
@@ -179,7 +192,7 @@ static void release_share(struct hami_usage *usage, unsigned slot, unsigned devi
     uint64_t *share = &usage->slots[slot].share_units[device][kind];
     uint64_t units = atomic_load(SHARED(*share));
     if (is_overhead(kind)) {
-        atomic_store(SHARED(*share), 0);
+        ledger_note_overhead(usage, slot, device, (enum hami_kind)kind, 0);
     } else if (units != 0) {
         struct ledger_change release = {device, (enum hami_kind)kind, -(int64_t)units,
                                         LEDGER_NO_LIMIT};

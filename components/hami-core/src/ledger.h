@@ -45,6 +45,9 @@ void ledger_note_overhead(struct hami_usage *usage, unsigned slot, unsigned devi
 bool ledger_shares(const struct hami_usage *usage, unsigned slot, unsigned device, uint64_t *data,
                    uint64_t *overhead);
 
+/* What all live slots hold of one kind on a device. */
+uint64_t ledger_kind(const struct hami_usage *usage, unsigned device, enum hami_kind kind);
+
 /* The overhead of all live slots on a device: what a strict policy takes off the limit. */
 uint64_t ledger_overhead(const struct hami_usage *usage, unsigned device);
 

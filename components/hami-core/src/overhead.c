@@ -6,9 +6,11 @@
 #include "log.h"
 
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MOST_PROCESSES 1024
+#define PAUSE_NS UINT64_C(250000000) /* NVML is asked about modules this often at most */
 
 /* nvmlProcessInfo_t of the second and third version of the call. */
 struct process_info {
@@ -33,12 +35,13 @@ static processes_fn *find_processes_call(void) {
 }
 
 /* Older drivers list host PIDs, where ours is not to be found or is somebody else's: a process with
-   none of our PID is an unknown, not a zero. */
-static bool own_bytes_of(nvmlDevice_t device, uint64_t *bytes) {
+   none of our PID is an unknown, not a zero; one that was there before has nothing left. */
+static bool own_bytes_of(nvmlDevice_t device, bool was_found, uint64_t *bytes) {
     unsigned int count = MOST_PROCESSES;
     processes_fn *call = find_processes_call();
     struct process_info *processes = malloc(sizeof(*processes) * MOST_PROCESSES);
     bool found = false;
+    *bytes = 0;
     if (call != NULL && processes != NULL && call(device, &count, processes) == NVML_SUCCESS) {
         for (unsigned int i = 0; i < count && i < MOST_PROCESSES; i++) {
             if (processes[i].pid == (unsigned int)getpid() && processes[i].used != not_available) {
@@ -46,47 +49,105 @@ static bool own_bytes_of(nvmlDevice_t device, uint64_t *bytes) {
                 found = true;
             }
         }
+        found = found || was_found;
     }
     free(processes);
     return found;
 }
 
-static bool own_bytes(CUdevice ordinal, uint64_t *bytes) {
+/* NVML stays open: to open it takes milliseconds. */
+static nvmlDevice_t find_device(struct process *process, CUdevice ordinal) {
     char uuid[2][HAMI_UUID_SIZE];
-    nvmlDevice_t device = NULL;
     simple_fn *init = (simple_fn *)dispatch_driver(LIBRARY_NVML, "nvmlInit_v2");
-    simple_fn *shut = (simple_fn *)dispatch_driver(LIBRARY_NVML, "nvmlShutdown");
     by_uuid_fn *by_uuid = (by_uuid_fn *)dispatch_driver(LIBRARY_NVML, "nvmlDeviceGetHandleByUUID");
-    if (init == NULL || shut == NULL || by_uuid == NULL || device_uuids(ordinal, uuid) == 0 ||
-        init() != NVML_SUCCESS) {
-        return false;
+    nvmlDevice_t *device = &process->nvml_device[ordinal];
+    if (*device == NULL && init != NULL && by_uuid != NULL && device_uuids(ordinal, uuid) != 0 &&
+        init() == NVML_SUCCESS && by_uuid(uuid[0], device) != NVML_SUCCESS) {
+        *device = NULL;
     }
-    bool found = by_uuid(uuid[0], &device) == NVML_SUCCESS && own_bytes_of(device, bytes);
-    shut();
-    return found;
+    return *device;
 }
 
-/* What this process has charged on a device itself. */
-static uint64_t tracked_units(const struct process *process, unsigned device) {
-    const uint64_t *shares = process->usage->slots[process->slot].share_units[device];
-    uint64_t sum = 0;
-    for (unsigned kind = 0; kind < HAMI_KIND_CONTEXT; kind++) {
-        sum += shares[kind];
-    }
-    return sum;
+/* What is held beyond what was asked for. Nobody knows how much of the managed memory is on the
+ * device just now, so as long as it can be true the last figure stays. */
+static uint64_t overhead_of(const struct process *process, unsigned device, uint64_t held) {
+    uint64_t data = 0;
+    uint64_t before = 0;
+    ledger_shares(process->usage, process->slot, device, &data, &before);
+    uint64_t managed = process->usage->slots[process->slot].share_units[device][HAMI_KIND_MANAGED];
+    uint64_t least = held > data ? held - data : 0;
+    uint64_t most = held > data - managed ? held - (data - managed) : 0;
+    return before < least ? least : before > most ? most : before;
 }
 
-void overhead_note(struct process *process, CUdevice ordinal) {
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+/* Under overhead_lock. What a context took when it came is its own; what came later are modules and
+ * whatever else the driver needed. */
+static void note(struct process *process, CUdevice ordinal, enum overhead_cause cause) {
     uint64_t bytes = 0;
     int device = process_device(process, ordinal);
-    if (device < 0 || !own_bytes(ordinal, &bytes)) {
+    nvmlDevice_t handle = device >= 0 ? find_device(process, ordinal) : NULL;
+    if (handle == NULL) {
         return;
     }
-    uint64_t tracked = tracked_units(process, (unsigned)device);
-    uint64_t held = bytes / HAMI_UNIT;
-    uint64_t overhead = held > tracked ? held - tracked : 0;
+    const uint64_t *shares = process->usage->slots[process->slot].share_units[device];
+    bool was_found = shares[HAMI_KIND_CONTEXT] + shares[HAMI_KIND_MODULE] > 0;
+    if (!own_bytes_of(handle, was_found, &bytes)) {
+        return;
+    }
+    uint64_t context = shares[HAMI_KIND_CONTEXT];
+    uint64_t overhead = overhead_of(process, (unsigned)device, bytes / HAMI_UNIT);
+    if (cause == OVERHEAD_CONTEXTS) {
+        uint64_t modules = shares[HAMI_KIND_MODULE];
+        context = overhead > modules ? overhead - modules : 0;
+    }
+    context = context < overhead ? context : overhead;
     ledger_note_overhead(process->usage, process->slot, (unsigned)device, HAMI_KIND_CONTEXT,
-                         overhead);
-    log_line(LOG_INFO, "device %d: contexts take %llu bytes", device,
-             (unsigned long long)overhead * HAMI_UNIT);
+                         context);
+    ledger_note_overhead(process->usage, process->slot, (unsigned)device, HAMI_KIND_MODULE,
+                         overhead - context);
+    log_line(LOG_INFO, "device %d: contexts take %llu bytes, modules %llu", device,
+             (unsigned long long)context * HAMI_UNIT,
+             (unsigned long long)(overhead - context) * HAMI_UNIT);
+}
+
+void overhead_note(struct process *process, CUdevice ordinal, enum overhead_cause cause) {
+    if (ordinal < 0 || ordinal >= MAX_ORDINALS) {
+        return;
+    }
+    lock_take(&process->overhead_lock);
+    note(process, ordinal, cause);
+    lock_drop(&process->overhead_lock);
+}
+
+void overhead_modules_changed(void) {
+    bool refuse = false;
+    struct process *process = process_account(&refuse);
+    if (process != NULL) {
+        atomic_store(&process->overhead_stale, 1);
+        overhead_catch_up(process);
+    }
+}
+
+void overhead_catch_up(struct process *process) {
+    if (atomic_load_explicit(&process->overhead_stale, memory_order_relaxed) == 0) {
+        return;
+    }
+    uint64_t last = atomic_load(&process->overhead_noted_ns);
+    uint64_t now = now_ns();
+    if (now - last < PAUSE_NS ||
+        !atomic_compare_exchange_strong(&process->overhead_noted_ns, &last, now)) {
+        return;
+    }
+    atomic_store(&process->overhead_stale, 0);
+    for (CUdevice ordinal = 0; ordinal < MAX_ORDINALS; ordinal++) {
+        if (process->nvml_device[ordinal] != NULL) {
+            overhead_note(process, ordinal, OVERHEAD_MODULES);
+        }
+    }
 }

@@ -121,7 +121,7 @@ static bool missing_bytes(const struct pool_request *request, uint64_t *missing)
 static CUresult allocate_and_settle(struct process *process, const struct pool_request *request,
                                     struct table_entry *entry) {
     CUresult answer = request->allocate(request->argument);
-    if (!settle(process, entry, process_limit(process, request->device))) {
+    if (!settle(process, entry, process_limit_of(process, request->device, HAMI_KIND_POOL))) {
         if (answer == CUDA_SUCCESS) {
             request->undo(request->argument);
             REAL(cuMemPoolTrimTo)(request->pool, 0);
@@ -130,6 +130,13 @@ static CUresult allocate_and_settle(struct process *process, const struct pool_r
         settle(process, entry, LEDGER_NO_LIMIT);
     }
     return answer;
+}
+
+/* What does not fit into the real share is asked for again as managed memory. */
+static bool reserve(struct process *process, int device, uint64_t bytes, struct charge *charge) {
+    return process_is_virtual(process, device)
+               ? account_try(process, device, HAMI_KIND_POOL, bytes, charge)
+               : account_reserve(process, device, HAMI_KIND_POOL, bytes, charge);
 }
 
 CUresult pool_allocate(struct process *process, const struct pool_request *request,
@@ -148,7 +155,7 @@ CUresult pool_allocate(struct process *process, const struct pool_request *reque
         *accounted = table_get(process->table, TABLE_POOL, key_of(request->pool), &entry);
         settle(process, &entry, LEDGER_NO_LIMIT);
     }
-    if (*accounted && account_reserve(process, request->device, HAMI_KIND_POOL, missing, &charge)) {
+    if (*accounted && reserve(process, request->device, missing, &charge)) {
         entry.units += charge.units;
         table_put(process->table, &entry);
         answer = allocate_and_settle(process, request, &entry);

@@ -95,7 +95,9 @@ static void publish_limits(struct process *process) {
         uint64_t units = process->source == LIMITS_BROKEN ? 0
                          : bytes == 0                     ? LEDGER_NO_LIMIT
                                                           : bytes / HAMI_UNIT;
+        uint64_t real = process->body.devices[i].real_memory_bytes;
         atomic_store(&process->limit_units[i], units);
+        atomic_store(&process->real_units[i], real == 0 ? LEDGER_NO_LIMIT : real / HAMI_UNIT);
     }
     atomic_store(&process->strict_overhead, process->body.overhead_policy == HAMI_OVERHEAD_STRICT);
     atomic_store(&process->generation, process->body.generation);
@@ -287,8 +289,37 @@ uint64_t process_limit(struct process *process, int device) {
         !atomic_load_explicit(&process->strict_overhead, memory_order_relaxed)) {
         return limit;
     }
-    uint64_t overhead = ledger_overhead(process->usage, (unsigned)device);
+    uint64_t overhead = process_overhead(process, device);
     return limit > overhead ? limit - overhead : 0;
+}
+
+bool process_is_virtual(struct process *process, int device) {
+    return device >= 0 && atomic_load_explicit(&process->real_units[device],
+                                               memory_order_relaxed) != LEDGER_NO_LIMIT;
+}
+
+uint64_t process_limit_of(struct process *process, int device, enum hami_kind kind) {
+    uint64_t limit = process_limit(process, device);
+    if (kind == HAMI_KIND_MANAGED || !process_is_virtual(process, device)) {
+        return limit;
+    }
+    uint64_t real = atomic_load_explicit(&process->real_units[device], memory_order_relaxed);
+    uint64_t overhead =
+        atomic_load(&process->strict_overhead) != 0 ? process_overhead(process, device) : 0;
+    real = real > overhead ? real - overhead : 0;
+    /* The ledger compares with all that is charged, so what has spilled stands on both sides. */
+    real += ledger_kind(process->usage, (unsigned)device, HAMI_KIND_MANAGED);
+    return limit < real ? limit : real;
+}
+
+uint64_t process_overhead(struct process *process, int device) {
+    uint64_t epoch = __atomic_load_n(&process->usage->overhead_epoch, __ATOMIC_ACQUIRE) + 1;
+    if (atomic_load(&process->overhead[device].epoch) != epoch) {
+        uint64_t units = ledger_overhead(process->usage, (unsigned)device);
+        atomic_store(&process->overhead[device].units, units);
+        atomic_store(&process->overhead[device].epoch, epoch);
+    }
+    return atomic_load(&process->overhead[device].units);
 }
 
 bool process_reap(struct process *process) {

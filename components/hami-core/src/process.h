@@ -33,6 +33,7 @@ struct process {
     struct hami_control_body body; /* under setup_lock once limits_ready */
     _Atomic uint32_t generation;
     _Atomic uint64_t limit_units[HAMI_MAX_DEVICES];
+    _Atomic uint64_t real_units[HAMI_MAX_DEVICES]; /* LEDGER_NO_LIMIT: the limit is all real */
     _Atomic uint32_t strict_overhead;
     struct hami_usage *usage; /* the shared file, or our own memory if that cannot be used */
     bool usage_shared;
@@ -44,6 +45,14 @@ struct process {
     /* Grows when the driver was told to trim; 0: no graph of ours allocates memory. */
     _Atomic uint32_t graph_epoch;
     uint64_t graph_units[MAX_ORDINALS]; /* charged for graphs, by CUDA ordinal; under graph_lock */
+    hami_lock overhead_lock;
+    _Atomic uint32_t overhead_stale; /* modules have come or gone since it was noted */
+    _Atomic uint64_t overhead_noted_ns;
+    nvmlDevice_t nvml_device[MAX_ORDINALS]; /* under overhead_lock */
+    struct {
+        _Atomic uint64_t epoch; /* of the usage region, and one; 0: never looked */
+        _Atomic uint64_t units;
+    } overhead[HAMI_MAX_DEVICES]; /* of the whole container, as last summed up */
     _Atomic(CUcontext)
         primary[MAX_ORDINALS]; /* primary contexts that were retained, by CUDA ordinal */
     _Atomic int8_t index_of[MAX_ORDINALS]; /* device index + 2 by CUDA ordinal; 0: not yet known */
@@ -66,6 +75,15 @@ int process_device_by_uuid(struct process *process, const char *uuid);
 
 /* The limit in units now in force on a device. */
 uint64_t process_limit(struct process *process, int device);
+
+/* The same for memory of one kind: what cannot spill to the host must fit into the real share. */
+uint64_t process_limit_of(struct process *process, int device, enum hami_kind kind);
+
+/* Whether memory of a device may spill to the host. */
+bool process_is_virtual(struct process *process, int device);
+
+/* What contexts and modules of the whole container take on a device, in units. */
+uint64_t process_overhead(struct process *process, int device);
 
 /* Clears up after processes that are dead. True if there was one. */
 bool process_reap(struct process *process);

@@ -27,7 +27,7 @@ struct table_entry {
     uint8_t tag; /* 0: the place is empty */
     uint8_t device;
     uint8_t kind;
-    uint8_t spare;
+    uint8_t spilled; /* managed memory in place of what was asked for */
 };
 
 struct table;

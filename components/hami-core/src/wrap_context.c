@@ -12,7 +12,7 @@ static void contexts_changed(CUdevice device) {
     bool refuse = false;
     struct process *process = process_account(&refuse);
     if (process != NULL) {
-        overhead_note(process, device);
+        overhead_note(process, device, OVERHEAD_CONTEXTS);
     }
 }
 

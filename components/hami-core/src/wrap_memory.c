@@ -3,14 +3,16 @@
 #include "array_size.h"
 #include "dispatch.h"
 #include "ledger.h"
+#include "spill.h"
 
 CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes) {
     struct charge charge;
     if (!account_reserve_here(HAMI_KIND_BUFFER, bytes, &charge)) {
-        return CUDA_ERROR_OUT_OF_MEMORY;
+        return spill_if_full(CUDA_ERROR_OUT_OF_MEMORY, pointer, bytes);
     }
     CUresult answer = REAL(cuMemAlloc_v2)(pointer, bytes);
-    return account_keep(&charge, answer, TABLE_POINTER, answer == CUDA_SUCCESS ? *pointer : 0);
+    answer = account_keep(&charge, answer, TABLE_POINTER, answer == CUDA_SUCCESS ? *pointer : 0);
+    return spill_if_full(answer, pointer, bytes);
 }
 
 CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes) {
@@ -44,7 +46,7 @@ static CUresult keep_pitched(struct charge *charge, CUresult answer, CUdeviceptr
     if (answer == CUDA_SUCCESS && charge->process != NULL) {
         account_adjust(charge, bytes);
         if (ledger_used(charge->process->usage, charge->device) >
-            process_limit(charge->process, (int)charge->device)) {
+            process_limit_of(charge->process, (int)charge->device, charge->kind)) {
             REAL(cuMemFree_v2)(pointer);
             answer = CUDA_ERROR_OUT_OF_MEMORY;
         }
@@ -55,12 +57,14 @@ static CUresult keep_pitched(struct charge *charge, CUresult answer, CUdeviceptr
 CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height,
                             unsigned int element) {
     struct charge charge;
+    const size_t extent[2] = {width, height};
     if (!account_reserve_here(HAMI_KIND_BUFFER, product(width, height), &charge)) {
-        return CUDA_ERROR_OUT_OF_MEMORY;
+        return spill_pitched(CUDA_ERROR_OUT_OF_MEMORY, pointer, pitch, extent);
     }
     CUresult answer = REAL(cuMemAllocPitch_v2)(pointer, pitch, width, height, element);
     bool done = answer == CUDA_SUCCESS;
-    return keep_pitched(&charge, answer, done ? *pointer : 0, done ? product(*pitch, height) : 0);
+    answer = keep_pitched(&charge, answer, done ? *pointer : 0, done ? product(*pitch, height) : 0);
+    return spill_pitched(answer, pointer, pitch, extent);
 }
 
 CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width,

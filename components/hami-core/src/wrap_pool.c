@@ -4,7 +4,9 @@
 #include "dispatch.h"
 #include "driver.h"
 #include "location.h"
+#include "overhead.h"
 #include "pool.h"
+#include "spill.h"
 
 /* One allocation in flight, in either of the two default-stream flavours. */
 struct async {
@@ -69,7 +71,8 @@ static CUresult allocate(struct async *async) {
     struct pool_request request = {pool, device, async->bytes, call_driver, undo, async};
     CUresult answer =
         device < 0 ? CUDA_ERROR_OUT_OF_MEMORY : pool_allocate(process, &request, &accounted);
-    return accounted || device < 0 ? answer : allocate_alone(process, device, async);
+    answer = accounted || device < 0 ? answer : allocate_alone(process, device, async);
+    return spill_if_full(answer, async->pointer, async->bytes);
 }
 
 CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
@@ -122,13 +125,19 @@ static CUresult call_free(void *argument) {
 /* Memory of a pool is not in the table: it goes back to its pool, which is settled when it gives it
  * back. */
 CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) {
+    CUresult answer = CUDA_SUCCESS;
     struct async_free async = {pointer, stream, REAL(cuMemFreeAsync)};
-    return account_free(TABLE_POINTER, pointer, call_free, &async);
+    return spill_free(pointer, &answer, REAL(cuStreamSynchronize), stream)
+               ? answer
+               : account_free(TABLE_POINTER, pointer, call_free, &async);
 }
 
 CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream) {
+    CUresult answer = CUDA_SUCCESS;
     struct async_free async = {pointer, stream, REAL(cuMemFreeAsync_ptsz)};
-    return account_free(TABLE_POINTER, pointer, call_free, &async);
+    return spill_free(pointer, &answer, REAL(cuStreamSynchronize_ptsz), stream)
+               ? answer
+               : account_free(TABLE_POINTER, pointer, call_free, &async);
 }
 
 CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemAllocationProp *properties) {
@@ -165,6 +174,9 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool) {
 static CUresult settled(CUresult answer) {
     bool refuse = false;
     struct process *process = process_limits();
+    if (process != NULL) {
+        overhead_catch_up(process);
+    }
     if (process != NULL && atomic_load_explicit(&process->has_pools, memory_order_relaxed) != 0) {
         process = process_account(&refuse);
         if (process != NULL) {

@@ -4,6 +4,7 @@
 #include "dispatch.h"
 #include "ledger.h"
 #include "nvml_device.h"
+#include "overhead.h"
 #include "pool.h"
 
 struct view {
@@ -19,14 +20,17 @@ static void show_slice(struct process *process, int device, struct view *view) {
         return;
     }
     process_reap_now_and_then(process);
+    overhead_catch_up(process);
     uint64_t used =
         device < 0 || process->usage == NULL ? 0 : ledger_used(process->usage, (unsigned)device);
     if (device >= 0 && process->usage != NULL && atomic_load(&process->strict_overhead) != 0) {
-        used += ledger_overhead(process->usage, (unsigned)device);
+        used += process_overhead(process, device);
     }
-    view->total = smaller(view->total, limit * HAMI_UNIT);
+    bool spills = process_is_virtual(process, device);
+    view->total = spills ? limit * HAMI_UNIT : smaller(view->total, limit * HAMI_UNIT);
     view->used = smaller(view->total, used * HAMI_UNIT);
-    view->free = smaller(view->total - view->used, view->free);
+    uint64_t room = view->total - view->used;
+    view->free = spills ? room : smaller(room, view->free);
 }
 
 /* False: no limits, or no context, so the driver's answer stands. */

@@ -18,7 +18,7 @@ static bool reserve_for(const CUmemAllocationProp *properties, size_t bytes,
                         struct charge *charge) {
     bool refuse = false;
     struct process *process = process_account(&refuse);
-    *charge = (struct charge){NULL, 0, HAMI_KIND_VMM, 0};
+    *charge = (struct charge){NULL, 0, HAMI_KIND_VMM, 0, false};
     if (process == NULL) {
         return !refuse;
     }

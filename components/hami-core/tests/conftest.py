@@ -25,6 +25,7 @@ CARDS = """
 model = Small
 memory_mib = 4096
 context_mib = 4
+module_mib = 6
 count = 2
 """
 
@@ -118,6 +119,11 @@ class Container:
             self.folder / "control", Control((ControlDevice(self.uuid(0), mib * MIB),), **fields)
         )
 
+    def virtual(self, mib: int, real_mib: int, **fields) -> None:
+        """Puts a limit on the first card in force of which a part is real memory."""
+        device = ControlDevice(self.uuid(0), mib * MIB, 0, real_mib * MIB)
+        write_control(self.folder / "control", Control((device,), **fields))
+
     def limits(self, *mib: int, **fields) -> None:
         """Puts memory limits on the first cards in force."""
         devices = tuple(ControlDevice(self.uuid(card), m * MIB) for card, m in enumerate(mib))
@@ -137,8 +143,12 @@ class Container:
         return self.ledger()[0]["busy_with"] == guest.process.pid
 
     def data_bytes(self, card: int = 0) -> int:
-        """What the card itself says that all processes hold, without their contexts."""
-        return sum(p["bytes"] - p["context_bytes"] for p in self.ledger()[card]["processes"])
+        """What the card itself says that all processes hold, without their contexts.
+
+        Managed memory counts wherever its pages are.
+        """
+        processes = self.ledger()[card]["processes"]
+        return sum(p["bytes"] - p["context_bytes"] + p["host_bytes"] for p in processes)
 
     def env(self, **extra: str) -> dict[str, str]:
         return {

@@ -228,6 +228,13 @@ class Guest(GraphCalls, ShareCalls):
             or cuda.cuCtxSynchronize()
         )
 
+    def module(self):
+        module = HANDLE()
+        return [self._driver().cuModuleLoadData(byref(module), b"opaque image"), module.value]
+
+    def unload(self, module: int) -> int:
+        return self._driver().cuModuleUnload(HANDLE(module))
+
     def race(self, threads: int, size: int, rounds: int):
         """Allocates and frees from several threads; counts grants, refusals and other errors."""
         counts = {0: 0, 2: 0}

@@ -11,7 +11,8 @@
 
 #define MAX_COUNT 64
 #define KNOWN_KEYS                                                                                 \
-    "model, memory_mib, count, numa, compute, sm, context_mib, nvlinks, mig, power_w, pci_id, "    \
+    "model, memory_mib, count, numa, compute, sm, context_mib, module_mib, nvlinks, mig, "         \
+    "power_w, pci_id, "                                                                            \
     "uuid_seed"
 
 struct section {
@@ -19,7 +20,7 @@ struct section {
     char model[96];
     char numa[64]; /* one node, or a list that the cards take in turn */
     char seed[96];
-    unsigned long memory_mib, count, sm, context_mib, nvlinks, power_w, pci_id;
+    unsigned long memory_mib, count, sm, context_mib, module_mib, nvlinks, power_w, pci_id;
     unsigned major, minor;
     bool mig;
 };
@@ -102,6 +103,7 @@ static int add_cards(struct parser *p) {
         snprintf(card->name, sizeof card->name, "%s", s->model);
         card->total = (uint64_t)s->memory_mib * FG_MIB;
         card->context_bytes = (uint64_t)s->context_mib * FG_MIB;
+        card->module_mib = (uint32_t)s->module_mib;
         card->numa = nth_numa(s->numa, i);
         card->sm_count = (uint32_t)s->sm;
         card->major = s->major;
@@ -161,6 +163,7 @@ static int card_key(struct parser *p, const char *key, const char *value) {
         {"count", &s->count, MAX_COUNT},
         {"sm", &s->sm, 1024},
         {"context_mib", &s->context_mib, 1ul << 20},
+        {"module_mib", &s->module_mib, 1ul << 20},
         {"nvlinks", &s->nvlinks, 18},
         {"power_w", &s->power_w, 10000},
         {"pci_id", &s->pci_id, 0xffff},

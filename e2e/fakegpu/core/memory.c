@@ -56,7 +56,8 @@ pid_t fg_card_holder(const struct fg *fg, int card) {
 }
 
 uint64_t fg_share_bytes(const struct fg_share *share) {
-    return atomic_load(&share->data_bytes) + atomic_load(&share->context_bytes);
+    return atomic_load(&share->data_bytes) + atomic_load(&share->context_bytes) +
+           atomic_load(&share->managed_resident);
 }
 
 /* Sums the shares again; the caller holds the card's lock. */
@@ -67,17 +68,47 @@ void fg_recount(struct fg *fg, int card) {
     atomic_store(&fg->st->cards[card].used, used);
 }
 
+static _Atomic uint64_t *bytes_of(struct fg_share *share, enum fg_kind kind) {
+    if (kind == FG_MANAGED)
+        return &share->managed_bytes;
+    return kind == FG_DATA ? &share->data_bytes : &share->context_bytes;
+}
+
+/* Managed memory leaves the card for the host where somebody needs the room; under the card's
+ * lock. Returns how much room there is then. */
+static uint64_t make_room(struct fg *fg, int card, uint64_t bytes) {
+    struct fg_card *c = &fg->st->cards[card];
+    uint64_t used = atomic_load(&c->used);
+    for (int i = 0; i < (int)atomic_load(&fg->st->slots_high) && c->total - used < bytes; i++) {
+        struct fg_share *share = &fg->st->slots[i].share[card];
+        uint64_t there = atomic_load(&share->managed_resident), missing = bytes - (c->total - used);
+        uint64_t moved = there < missing ? there : missing;
+        atomic_store(&share->managed_resident, there - moved);
+        used -= moved;
+    }
+    atomic_store(&c->used, used);
+    return c->total - used;
+}
+
+/* Managed memory always fits: what finds no room on the card is on the host. */
 static bool try_charge(struct fg *fg, int card, uint64_t bytes, enum fg_kind kind) {
     struct fg_card *c = &fg->st->cards[card];
     struct fg_share *share = &fg->st->slots[fg->slot].share[card];
     fg_card_lock(fg, card);
-    uint64_t used = atomic_load(&c->used);
-    bool fits = used <= c->total && bytes <= c->total - used;
+    uint64_t used = atomic_load(&c->used), resident = bytes;
+    uint64_t room = used <= c->total ? c->total - used : 0;
+    if (kind == FG_MANAGED)
+        resident = bytes < room ? bytes : room;
+    else if (room < bytes && bytes <= c->total)
+        room = make_room(fg, card, bytes);
+    bool fits = resident <= room;
     if (fits) {
-        atomic_fetch_add(kind == FG_DATA ? &share->data_bytes : &share->context_bytes, bytes);
+        atomic_fetch_add(bytes_of(share, kind), bytes);
+        if (kind == FG_MANAGED)
+            atomic_fetch_add(&share->managed_resident, resident);
         if (kind == FG_CONTEXT)
             atomic_fetch_add(&share->contexts, 1);
-        atomic_store(&c->used, used + bytes);
+        atomic_fetch_add(&c->used, resident);
     }
     fg_card_unlock(fg, card);
     return fits;
@@ -101,7 +132,12 @@ void fg_uncharge(struct fg *fg, int card, uint64_t bytes, enum fg_kind kind) {
     struct fg_card *c = &fg->st->cards[card];
     struct fg_share *share = &fg->st->slots[fg->slot].share[card];
     fg_card_lock(fg, card);
-    atomic_fetch_sub(kind == FG_DATA ? &share->data_bytes : &share->context_bytes, bytes);
+    uint64_t left = atomic_fetch_sub(bytes_of(share, kind), bytes) - bytes;
+    if (kind == FG_MANAGED) { /* what was on the host goes first */
+        uint64_t there = atomic_load(&share->managed_resident);
+        bytes = there > left ? there - left : 0;
+        atomic_store(&share->managed_resident, there - bytes);
+    }
     if (kind == FG_CONTEXT)
         atomic_fetch_sub(&share->contexts, 1);
     atomic_fetch_sub(&c->used, bytes);

@@ -68,6 +68,8 @@ static void clear(struct fg *fg, int slot) {
         fg_cancel(fg, slot, card);
         atomic_store(&share->data_bytes, 0);
         atomic_store(&share->context_bytes, 0);
+        atomic_store(&share->managed_bytes, 0);
+        atomic_store(&share->managed_resident, 0);
         atomic_store(&share->contexts, 0);
         atomic_store(&share->launches, 0);
         atomic_store(&share->last_end_ns, 0);

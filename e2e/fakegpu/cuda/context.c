@@ -66,6 +66,7 @@ static void close_context(struct ctx *ctx) {
     cu_free_context(ctx);
     fg_uncharge(&cu_process.fg, ctx->card, cu_process.fg.st->cards[ctx->card].context_bytes,
                 FG_CONTEXT);
+    fg_uncharge(&cu_process.fg, ctx->card, atomic_exchange(&ctx->module_bytes, 0), FG_MODULE);
 }
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device) {

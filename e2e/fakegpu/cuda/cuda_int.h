@@ -40,6 +40,7 @@ struct ctx {
     int refs;
     unsigned flags;
     unsigned epoch; /* of the process: a fork's child does not own its parent's contexts */
+    _Atomic uint64_t module_bytes;
     _Atomic uint64_t last_end_ns;
     _Atomic uint64_t queue[QUEUE_DEPTH]; /* ends of the last launches */
     _Atomic uint32_t queued;

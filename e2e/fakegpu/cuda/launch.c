@@ -11,6 +11,7 @@
 struct module {
     enum magic magic;
     struct ctx *ctx;
+    uint64_t bytes;
     char *text; /* PTX only: other images are opaque and have every function */
     struct function *functions;
 };
@@ -45,6 +46,17 @@ static CUresult load(CUmodule *out, const void *image, struct ctx *ctx) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     m->magic = MAGIC_MODULE;
     m->ctx = ctx;
+    uint64_t bytes =
+        ctx != NULL ? (uint64_t)cu_process.fg.st->cards[ctx->card].module_mib * FG_MIB : 0;
+    CUresult rc =
+        cu_error(fg_charge(&cu_process.fg, ctx != NULL ? ctx->card : 0, bytes, FG_MODULE));
+    if (rc != CUDA_SUCCESS) {
+        free(m);
+        return rc;
+    }
+    if (ctx != NULL)
+        atomic_fetch_add(&ctx->module_bytes, bytes);
+    m->bytes = bytes;
     m->text = is_ptx(image) ? strdup(image) : NULL;
     *out = m;
     return CUDA_SUCCESS;
@@ -65,21 +77,29 @@ CUresult cuModuleLoadFatBinary(CUmodule *out, const void *image) {
     return cuModuleLoadData(out, image);
 }
 
-CUresult cuModuleLoad(CUmodule *out, const char *path) {
+static CUresult load_file(CUmodule *out, const char *path, struct ctx *ctx) {
     char text[65536];
-    CONTEXT_OR_RETURN(ctx);
     REQUIRE(out != NULL && path != NULL);
     FILE *file = fopen(path, "re");
     if (file == NULL)
         return CUDA_ERROR_FILE_NOT_FOUND;
     text[fread(text, 1, sizeof text - 1, file)] = '\0';
     fclose(file);
-    return cuModuleLoadData(out, text);
+    return load(out, text, ctx);
+}
+
+CUresult cuModuleLoad(CUmodule *out, const char *path) {
+    CONTEXT_OR_RETURN(ctx);
+    return load_file(out, path, ctx);
 }
 
 CUresult cuModuleUnload(CUmodule module) {
     ENTER();
     REQUIRE_HANDLE(module, MAGIC_MODULE);
+    if (module->ctx != NULL && module->ctx->alive) {
+        fg_uncharge(&cu_process.fg, module->ctx->card, module->bytes, FG_MODULE);
+        atomic_fetch_sub(&module->ctx->module_bytes, module->bytes);
+    }
     module->magic = MAGIC_DEAD; /* it and its functions are kept: stale handles stay readable */
     free(module->text);
     module->text = NULL;
@@ -119,6 +139,13 @@ CUresult cuLibraryLoadData(CUmodule *out, const void *image, void *jit, void **j
     ENTER();
     (void)jit, (void)jit_values, (void)jit_count, (void)options, (void)values, (void)count;
     return load(out, image, NULL);
+}
+
+CUresult cuLibraryLoadFromFile(CUmodule *out, const char *path, void *jit, void **jit_values,
+                               unsigned jit_count, void *options, void **values, unsigned count) {
+    ENTER();
+    (void)jit, (void)jit_values, (void)jit_count, (void)options, (void)values, (void)count;
+    return load_file(out, path, NULL);
 }
 
 CUresult cuLibraryUnload(CUmodule library) { return cuModuleUnload(library); }

@@ -35,12 +35,13 @@ static CUresult place(struct ctx *ctx, uint64_t charged, enum span_kind kind, bo
 CUresult cu_alloc(struct ctx *ctx, uint64_t bytes, enum span_kind kind, bool low, uint64_t *va) {
     REQUIRE(bytes > 0);
     uint64_t charged = fg_round(bytes);
-    CUresult rc = cu_error(fg_charge(&cu_process.fg, ctx->card, charged, FG_DATA));
+    enum fg_kind pays = kind == SPAN_MANAGED ? FG_MANAGED : FG_DATA;
+    CUresult rc = cu_error(fg_charge(&cu_process.fg, ctx->card, charged, pays));
     if (rc != CUDA_SUCCESS)
         return rc;
     rc = place(ctx, charged, kind, low, va);
     if (rc != CUDA_SUCCESS)
-        fg_uncharge(&cu_process.fg, ctx->card, charged, FG_DATA);
+        fg_uncharge(&cu_process.fg, ctx->card, charged, pays);
     return rc;
 }
 
@@ -92,7 +93,8 @@ CUresult cuMemAllocPitch(unsigned *out, unsigned *pitch, unsigned width, unsigne
     return rc;
 }
 
-/* Charged in full at once, as if every page had been touched on the card. */
+/* On the card as far as there is room, as if every page had been touched there; else on the host.
+ */
 CUresult cuMemAllocManaged(CUdeviceptr *out, size_t bytes, unsigned flags) {
     CONTEXT_OR_RETURN(ctx);
     REQUIRE(out != NULL && (flags == 1 || flags == 2 || flags == 4));
@@ -107,7 +109,8 @@ static void give_back(struct span *span) {
     else if (span->kind == SPAN_GRAPH)
         cu_graph_memory_freed(span);
     else if (span->charged > 0)
-        fg_uncharge(&cu_process.fg, span->card, span->charged, FG_DATA);
+        fg_uncharge(&cu_process.fg, span->card, span->charged,
+                    span->kind == SPAN_MANAGED ? FG_MANAGED : FG_DATA);
 }
 
 /* Waits for the context's work first, as cuMemFree does. */

@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 #define FG_MAGIC 0x55504746u /* "FGPU" */
-#define FG_VERSION 2u
+#define FG_VERSION 3u
 #define FG_CARDS 16
 #define FG_SLOTS 512
 #define FG_SAMPLES 64
@@ -50,7 +50,7 @@ struct fg_card {
     uint32_t mig_capable;
     uint32_t nvlinks; /* to every other card of the node */
     uint32_t power_limit_mw;
-    uint32_t pad;
+    uint32_t module_mib; /* what each loaded module takes */
     uint64_t room_for_mig[64];
 
     /* Changed under `lock` (an owner word, see fg_card_lock). */
@@ -70,6 +70,8 @@ struct fg_card {
 struct fg_share {
     _Atomic uint64_t data_bytes;
     _Atomic uint64_t context_bytes;
+    _Atomic uint64_t managed_bytes;    /* wherever they are now */
+    _Atomic uint64_t managed_resident; /* of them, those on the card */
     _Atomic uint64_t contexts;
     _Atomic uint64_t launches;
     _Atomic uint64_t batch_start_ns; /* start of its work that nobody else queued behind */
@@ -104,7 +106,7 @@ struct fg_state {
     struct fg_slot slots[FG_SLOTS];
 };
 
-_Static_assert(sizeof(struct fg_share) == 72, "state layout");
+_Static_assert(sizeof(struct fg_share) == 88, "state layout");
 _Static_assert(offsetof(struct fg_state, cards) == 64, "state layout");
 
 /* One process's view of the state file. */
@@ -135,7 +137,7 @@ bool fg_slot_alive(const struct fg *fg, int slot, pid_t *pid);
 int fg_reap(struct fg *fg);
 
 /* memory.c */
-enum fg_kind { FG_DATA, FG_CONTEXT };
+enum fg_kind { FG_DATA, FG_CONTEXT, FG_MODULE, FG_MANAGED }; /* modules count with their contexts */
 void fg_card_lock(struct fg *fg, int card);
 void fg_card_unlock(struct fg *fg, int card);
 pid_t fg_card_holder(const struct fg *fg, int card);

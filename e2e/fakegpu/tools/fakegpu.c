@@ -97,11 +97,14 @@ static void print_card(const struct fg *fg, int card) {
         if (fg_share_bytes(share) + atomic_load(&share->contexts) == 0 ||
             !fg_slot_alive(fg, i, &pid))
             continue;
+        uint64_t managed = atomic_load(&share->managed_bytes);
         printf("%s{\"pid\":%d,\"ns_pid\":%d,\"bytes\":%llu,\"context_bytes\":%llu,"
+               "\"managed_bytes\":%llu,\"host_bytes\":%llu,"
                "\"contexts\":%llu,\"launches\":%llu}",
                comma, (int)pid, (int)atomic_load(&fg->st->slots[i].pid),
                (unsigned long long)fg_share_bytes(share),
-               (unsigned long long)atomic_load(&share->context_bytes),
+               (unsigned long long)atomic_load(&share->context_bytes), (unsigned long long)managed,
+               (unsigned long long)(managed - atomic_load(&share->managed_resident)),
                (unsigned long long)atomic_load(&share->contexts),
                (unsigned long long)atomic_load(&share->launches));
         comma = ",";

@@ -13,6 +13,13 @@ from hamikit.deviceconfig import ConfigError, nvidia_family
 from hamikit.devices import NVIDIA, DeviceFamily
 
 
+class Overhead(StrEnum):
+    """Whether what contexts and modules take counts against a container's limit."""
+
+    STRICT = "strict"
+    REPORT = "report"
+
+
 class Wish(StrEnum):
     """What the operator wants of a node: `auto` is late binding where CDI is on, else the lock."""
 
@@ -27,7 +34,9 @@ class Settings:
 
     A card may be shared by `split_count` tasks; memory and cores are announced times their
     scaling; `preconfigured_memory_mib` stands in where NVML does not tell a card's memory.
-    With `env_may_loosen` HAMi's variables in a container count that lift its limits.
+    With `env_may_loosen` HAMi's variables in a container count that lift its limits. A memory
+    scaling above 1 is virtual memory: the part of a limit above limit / scaling may spill to the
+    host.
     """
 
     family: DeviceFamily = NVIDIA
@@ -38,6 +47,7 @@ class Settings:
     mode: str = names.MODE_HAMI_CORE
     disable_core_limit: bool = False
     env_may_loosen: bool = False
+    overhead: Overhead = Overhead.STRICT
     log_level: int | None = None
     hidden_uuids: frozenset[str] = frozenset()
     hidden_indexes: frozenset[int] = frozenset()
@@ -55,6 +65,7 @@ _WORDS = {
     bool: "of type bool",
     str: "of type str",
     Wish: f"one of {', '.join(Wish)}",
+    Overhead: f"one of {', '.join(Overhead)}",
 }
 
 
@@ -73,6 +84,7 @@ _KEYS: dict[str, tuple[str, type]] = {
     "preconfigureddevicememory": ("preconfigured_memory_mib", int),
     "disablecorelimit": ("disable_core_limit", bool),
     "envmayloosenlimits": ("env_may_loosen", bool),
+    "overheadpolicy": ("overhead", Overhead),
     "libcudaloglevel": ("log_level", int),
     "binding": ("wish", Wish),
     "enablenumatopology": ("numa_hints", bool),
@@ -145,8 +157,8 @@ def _overlaid(
             value = float(value)
         if key == "libcudaloglevel" and isinstance(value, str) and value.isdecimal():
             value = int(value)
-        if kind is Wish and value in list(Wish):
-            value = Wish(value)
+        if issubclass(kind, StrEnum) and value in list(kind):
+            value = kind(value)
         # bool is an int in Python; a count of `true` is a mistake.
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ConfigError(f"{where}: {key} is {value!r}, must be {_WORDS[kind]}")

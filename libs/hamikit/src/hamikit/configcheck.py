@@ -124,6 +124,7 @@ NVIDIA: Mapping[str, Rule] = {
     "knownMigGeometries": lambda _: "",
     # Ours.
     "envMayLoosenLimits": _truth,
+    "overheadPolicy": _one_of("strict", "report"),
     "binding": _one_of("late", "lock", "auto"),
 }
 

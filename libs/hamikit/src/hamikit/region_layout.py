@@ -40,7 +40,7 @@ EPOCH_AT = 16
 BODY_AT = 128
 BODY_SIZE = 1920
 _BODY = struct.Struct("<IIIIiIIIIIi84x")
-_CONTROL_DEVICE = struct.Struct(f"<{UUID_SIZE}sQII32x")
+_CONTROL_DEVICE = struct.Struct(f"<{UUID_SIZE}sQIIQ24x")
 _USAGE_COUNTERS = struct.Struct("<32sQQQ")
 _USAGE_COUNTERS_AT = 16
 _USAGE_DEVICE = struct.Struct("<QQQ104xqQQQ96x")
@@ -67,7 +67,14 @@ def _checked_device(device: ControlDevice) -> bytes:
         raise RegionError(
             f"core limit {device.core_limit_percent} of {device.uuid} must lie in 0..100 percent"
         )
-    return _CONTROL_DEVICE.pack(uuid, device.memory_limit_bytes, device.core_limit_percent, 0)
+    if not 0 <= device.real_memory_bytes <= device.memory_limit_bytes:
+        raise RegionError(
+            f"real memory {device.real_memory_bytes} of {device.uuid} must lie in 0..its limit, "
+            f"{device.memory_limit_bytes} bytes"
+        )
+    return _CONTROL_DEVICE.pack(
+        uuid, device.memory_limit_bytes, device.core_limit_percent, 0, device.real_memory_bytes
+    )
 
 
 def pack_body(control: Control, epoch: int) -> bytes:
@@ -156,7 +163,8 @@ def parse_control(data: bytes) -> Control:
     try:
         return Control(
             devices=tuple(
-                ControlDevice(_text(uuid), memory, core) for uuid, memory, core, _ in devices
+                ControlDevice(_text(uuid), memory, core, real)
+                for uuid, memory, core, _, real in devices
             ),
             flags=ControlFlag(flags),
             priority=priority,

@@ -51,11 +51,16 @@ OVERHEAD: Final = frozenset({Kind.CONTEXT, Kind.MODULE})  # reported, not in a d
 
 @dataclass(frozen=True, slots=True)
 class ControlDevice:
-    """One granted device; a limit of 0 means none (100 percent too)."""
+    """One granted device; a limit of 0 means none (100 percent too).
+
+    Of its memory `real_memory_bytes` is the share of the card's own, the rest spills to the host;
+    0: all of it is the card's.
+    """
 
     uuid: str
     memory_limit_bytes: int
     core_limit_percent: int = 0
+    real_memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
