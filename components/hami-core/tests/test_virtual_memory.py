@@ -179,7 +179,7 @@ def test_contexts_come_off_the_real_share_under_the_strict_policy(container):
 
 
 def test_it_is_off_by_default(container):
-    """A limit without a real share never becomes managed memory, and shows no more than the card."""
+    """A limit without a real share never becomes managed memory, nor shows more than the card."""
     container.limit(6000)
     guest = container.ready()
     assert guest.ask("total") == [0, CARD * MIB]
