@@ -137,6 +137,16 @@ def test_unknown_policies(name, value):
     assert validate(pod({GPU: "0"}, annotations={name: value}), RULES) == []
 
 
+def test_weights_that_mean_nothing():
+    """HAMi finds out when it places the pod, which then waits for ever."""
+    bad = {names.POD_SCORING_WEIGHTS: "slot=1,core=x,memory=1"}
+    [fault] = validate(pod({GPU: "1"}, annotations=bad), RULES)
+    assert names.POD_SCORING_WEIGHTS in fault
+    assert "write slot=1" in fault
+    good = {names.POD_SCORING_WEIGHTS: "slot=2,core=0,memory=1"}
+    assert validate(pod({GPU: "1"}, annotations=good), RULES) == []
+
+
 def test_a_privileged_container_beside_devices():
     """It would see every card, whichever container asked."""
     plain = Container("plain", security_context=SecurityContext(privileged=True))

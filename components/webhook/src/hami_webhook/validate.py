@@ -10,6 +10,7 @@ from hamikit.fill import Wish, is_zero, wishes_of
 from hamikit.objects import Pod
 from hamikit.quantity import QuantityError, parse_integer
 from hamikit.shape import INT32_MAX, Quantities, RequestError, parse_container
+from hamikit.weights import WeightsError, parse_weights
 
 NODE_POLICIES = ("binpack", "spread")
 GPU_POLICIES = ("binpack", "spread", "numa", "mutex", "topology-aware")
@@ -98,3 +99,7 @@ def _policies(annotations: dict[str, str]) -> Iterator[str]:
             f"annotation {names.POD_GPU_POLICY} is {gpu!r}, but no such policy is known; "
             f"write one or a comma list of {', '.join(GPU_POLICIES)}"
         )
+    try:
+        parse_weights(annotations.get(names.POD_SCORING_WEIGHTS, ""))
+    except WeightsError as error:
+        yield f"{error}; write slot=1,core=1,memory=1 with your own numbers, or leave it out"
