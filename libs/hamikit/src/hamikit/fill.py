@@ -57,14 +57,7 @@ def wish(
     of a two-chip module becomes the module. A resource that stands in `requests` alone is copied,
     because the API server wants a limit for each extended resource. None: nothing is named.
     """
-    if not limits and not requests:
-        return None
-    named: dict[str, str | int | float] = {}
-    for name in family.resources:
-        if name in limits:
-            named[name] = limits[name]
-        elif name in requests:
-            named[name] = requests[name]
+    named = _named(limits, requests, family)
     if not named:
         return None
     added = {name: str(value) for name, value in named.items() if name not in limits}
@@ -80,6 +73,20 @@ def wish(
     if family.request == REQUEST_TEMPLATES:
         added |= _in_templates(named, family, soft=soft)
     return Wish(family, named, added, device=True, soft=soft)
+
+
+def _named(
+    limits: Quantities, requests: Quantities, family: DeviceFamily
+) -> dict[str, str | int | float]:
+    """The family's resources that a container names; a limit wins over a request."""
+    found: dict[str, str | int | float] = {}
+    if limits or requests:
+        for name in family.resources:
+            if name in limits:
+                found[name] = limits[name]
+            elif name in requests:
+                found[name] = requests[name]
+    return found
 
 
 def _in_templates(named: Quantities, family: DeviceFamily, *, soft: bool) -> Mapping[str, str]:
