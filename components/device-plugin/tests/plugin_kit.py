@@ -127,13 +127,11 @@ class FakeNvml:
     def close(self):
         """Nothing is held."""
 
-    def cards(self):
-        """What there is."""
-        return self.found
+    replaced = False
 
     def handles(self):
-        """None that can be asked for events."""
-        return []
+        """What there is, with its UUID as handle."""
+        return [(card, card.uuid) for card in self.found]
 
 
 class NoEvents:
@@ -142,8 +140,15 @@ class NoEvents:
     class NVMLError(Exception):
         """Not supported."""
 
+    NVML_FI_DEV_GET_GPU_RECOVERY_ACTION = 230
+
     @staticmethod
     def nvmlEventSetCreate():  # noqa: N802
+        """Not supported."""
+        raise NoEvents.NVMLError
+
+    @staticmethod
+    def nvmlDeviceGetFieldValues(_handle, _fields):  # noqa: N802
         """Not supported."""
         raise NoEvents.NVMLError
 

@@ -6,7 +6,7 @@ import pytest
 from plugin_api import ApiServer
 
 from hami_device_plugin.access import Access
-from hami_device_plugin.announce import PAUSED_BY_US, Announcer, difference, wanted
+from hami_device_plugin.announce import PAUSED_BY_US, Announcer, Stand, difference, wanted
 from hamikit import names
 from hamikit.cluster import Unreachable
 from hamikit.codec import RegisteredDevice
@@ -20,7 +20,8 @@ LATE = Access("late", "cdi")
 
 def announcer(server, devices=(CARD,), access=LATE, **more):
     """An announcer for n1."""
-    return Announcer(server.api(), "n1", lambda: devices, lambda _: access, every_s=60, **more)
+    stand = None if devices is None else Stand(devices)
+    return Announcer(server.api(), "n1", lambda: stand, lambda _: access, every_s=60, **more)
 
 
 def test_cards_and_late_binding_are_announced_once():
@@ -59,7 +60,7 @@ def test_the_runtime_is_told_to_the_question():
         return LATE
 
     with ApiServer(runtime="containerd://1.7.0") as server:
-        Announcer(server.api(), "n1", lambda: (), access, every_s=60).step()
+        Announcer(server.api(), "n1", Stand, access, every_s=60).step()
     assert asked == ["containerd://1.7.0"]
 
 
@@ -79,10 +80,28 @@ def test_a_node_without_cards_has_no_annotation():
         assert names.NODE_REGISTER not in server.annotations
 
 
+def test_cards_that_cannot_be_read_are_a_reason():
+    """A node without any says why; one whose cards are known says it by their health."""
+    silent = wanted(Stand(fault="NVML does not start"), LATE, None)
+    assert silent[names.NODE_BINDING] is None
+    assert silent[names.NODE_BINDING_REASON] == "NVML does not start"
+    assert wanted(Stand((CARD,), fault="gone"), LATE, None)[names.NODE_BINDING] == "late"
+
+
+def test_scores_are_announced_and_taken_off():
+    """With the feature, and without it."""
+    with ApiServer() as server:
+        stand = Stand((CARD,), scores="[]")
+        Announcer(server.api(), "n1", lambda: stand, lambda _: LATE, every_s=60).step()
+        assert server.annotations[names.NODE_SCORE] == "[]"
+        announcer(server).step()
+        assert names.NODE_SCORE not in server.annotations
+
+
 @pytest.mark.parametrize(("present", "lifted"), [(PAUSED_BY_US, True), ("maintenance", False)])
 def test_only_our_own_pause_is_lifted(present, lifted):
     """What an operator paused stays paused."""
-    changes = difference({names.NODE_PAUSED: present}, wanted((), LATE, None))
+    changes = difference({names.NODE_PAUSED: present}, wanted(Stand(), LATE, None))
     assert (names.NODE_PAUSED in changes) is lifted
 
 
@@ -97,7 +116,7 @@ def test_goes_on_after_a_failure_and_on_news():
                 seen.set()
             raise Unreachable("down")
 
-    one = Announcer(Flaky(), "n1", lambda: (), lambda _: LATE, every_s=60)
+    one = Announcer(Flaky(), "n1", Stand, lambda _: LATE, every_s=60)
     thread = threading.Thread(target=one.run)
     thread.start()
     while not calls:

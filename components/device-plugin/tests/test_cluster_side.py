@@ -8,6 +8,7 @@ from plugin_api import ApiServer
 from plugin_kit import make_pod
 
 from hami_device_plugin.access import CardAccess
+from hami_device_plugin.announce import Stand
 from hami_device_plugin.cluster_side import ClusterSide
 from hami_device_plugin.pods import Pods
 from hami_device_plugin.runtime import Runtime
@@ -28,7 +29,9 @@ class Side:
         )
         self.runtime = Runtime(tmp_path / "none.toml", Path("/var/run/cdi"))
         access = CardAccess(lambda: Wish.LATE, self.runtime, list)
-        self.side = ClusterSide(server.api(), "n1", self.pods, access, lambda: (CARD,), every_s=60)
+        self.side = ClusterSide(
+            server.api(), "n1", self.pods, access, lambda: Stand((CARD,)), every_s=60
+        )
 
     def __enter__(self):
         self.side.start()

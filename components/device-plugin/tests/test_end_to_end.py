@@ -1,7 +1,7 @@
 """The whole plugin against a kubelet that speaks the real protocol."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 
 import grpc
 import msgspec
@@ -18,14 +18,16 @@ from plugin_kit import (
     whole,
 )
 
+from hami_device_plugin.afresh import DriverReplaced, Forgotten, SettingsChanged
 from hami_device_plugin.api import deviceplugin_pb2 as api
-from hami_device_plugin.daemon import Daemon, Forgotten
+from hami_device_plugin.daemon import Daemon
 from hami_device_plugin.grant import pod_grant
 from hami_device_plugin.kubelet import UNHEARD_S, Registrar
 from hami_device_plugin.server import options
 from hami_device_plugin.settings import Settings
 from hamikit import names
 from hamikit.devices import NVIDIA
+from hamikit.gpu import GpuError
 from hamikit.objects import Node, NodeStatus
 from hamikit.region import read_control, read_usage
 
@@ -395,6 +397,38 @@ def test_starts_afresh_when_kubelet_listens_and_offers_nothing(node):
                 await asyncio.wait_for(daemon.run(asyncio.Event()), DEADLINE_S)
         finally:
             await kubelet.stop()
+
+    run(scenario())
+
+
+def test_starts_afresh_when_the_driver_was_replaced(node):
+    """A process keeps the library that it loaded first, which the new driver refuses."""
+
+    class Replaced(FakeNvml):
+        replaced = True
+
+        def handles(self):
+            raise GpuError("Driver/library version mismatch")
+
+    async def scenario():
+        daemon = Daemon(node.config(), Settings(), Replaced(), connect=FakeCluster())
+        with pytest.raises(DriverReplaced, match="version mismatch"):
+            await asyncio.wait_for(daemon.run(asyncio.Event()), DEADLINE_S)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("settings", "afresh"),
+    [(Settings(prefer_ids=True), True), (Settings(split_count=1), False)],
+)
+def test_starts_afresh_for_settings_that_kubelet_is_told(node, settings, afresh):
+    """At registration; others are taken over as it runs."""
+
+    async def scenario():
+        daemon = Daemon(node.config(), Settings(), FakeNvml(), connect=FakeCluster())
+        with pytest.raises(SettingsChanged) if afresh else nullcontext():
+            daemon._adopt(settings)
 
     run(scenario())
 

@@ -79,7 +79,7 @@ def scenario(node, *pods, lock=LOCK, settings=AUTO, config=OFF + NVIDIA):
                 "n1",
                 daemon.pods,
                 daemon.access,
-                lambda: daemon.stock.devices,
+                daemon.standing.stand,
                 every_s=60,
             )
 
@@ -326,7 +326,7 @@ def test_kubelet_is_told_which_ids_to_prefer(node):
         request = api.PreferredAllocationRequest(container_requests=[wish, wish])
         answer = await here.kubelet.plugin.call("GetPreferredAllocation", request)
         assert [list(a.deviceIDs) for a in answer.container_responses] == [[f"{CARD}-0"], []]
-        assert here.daemon._numa(f"{CARD}-0") == 1
+        assert here.daemon.standing.numa(f"{CARD}-0") == 1
 
 
 def test_a_card_that_cannot_carry_it_is_found_out_before_the_start(node):

@@ -1,6 +1,7 @@
 """The program itself, as a process, on simulated cards and a simulated cluster."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -32,16 +33,21 @@ def fakegpu(tmp_path_factory):
     return folder / "fakegpu"
 
 
-@pytest.fixture
-def cards(node, fakegpu):
-    """Four cards on the node; returns how to ask the simulation for something."""
+def install_cards(node, fakegpu):
+    """Put four cards and their driver on the node."""
     kinds = REPOSITORY / "e2e/fakegpu/cards/a100.txt"
     root, spec = node.root / "driver", node.static / "nvidia.yaml"
     where = ["--root", root, "--cdi", spec, "--cards", kinds, "--seed", "n1"]
     subprocess.run([fakegpu, "install", *where], check=True, capture_output=True)
 
+
+@pytest.fixture
+def cards(node, fakegpu):
+    """Four cards on the node; returns how to ask the simulation for something."""
+    install_cards(node, fakegpu)
+
     def simulate(verb, *what):
-        state = root / "run/nvidia-fake/state"
+        state = node.root / "driver/run/nvidia-fake/state"
         subprocess.run([fakegpu, verb, "--state", state, *what], check=True, capture_output=True)
 
     return simulate
@@ -50,7 +56,7 @@ def cards(node, fakegpu):
 class Process:
     """The plugin as a process of its own."""
 
-    def __init__(self, node, server):
+    def __init__(self, node, server, *more):
         kubeconfig = server.kubeconfig(node.root / "kubeconfig")
         flags = {
             "--node-name": "n1",
@@ -63,7 +69,11 @@ class Process:
             "--status-address": "127.0.0.1:0",
             "--scan-seconds": "5",
         }
-        self._command = [TOOLS / "hami-device-plugin", *(f"{k}={v}" for k, v in flags.items())]
+        self._command = [
+            TOOLS / "hami-device-plugin",
+            *(f"{k}={v}" for k, v in flags.items()),
+            *more,
+        ]
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
         self._process = None
 
@@ -185,8 +195,11 @@ def test_killed_at_any_moment_of_many_starts(node, cards, turn):
         run(scenario(server))
 
 
-def test_a_card_that_fails_is_withdrawn(node, cards):
-    """An XID makes it unhealthy in the annotation and takes its free slots."""
+@pytest.mark.parametrize(
+    "fault", [("xid", "1", "48"), ("ecc", "1"), ("lose", "1")], ids=lambda fault: fault[0]
+)
+def test_a_card_that_fails_is_withdrawn_until_it_is_repaired(node, cards, fault):
+    """It becomes unhealthy in the annotation and loses its free slots, and gets both back."""
 
     async def scenario(server):
         kubelet = FakeKubelet(node.plugins)
@@ -195,10 +208,62 @@ def test_a_card_that_fails_is_withdrawn(node, cards):
             await listed(kubelet, 40)
             await until(lambda: registered(server), "the register annotation")
             cards("xid", "1", "31")
-            cards("xid", "1", "79")
+            cards(*fault)
             await listed(kubelet, 30)
             await until(lambda: not registered(server)[1].health, "an unhealthy card")
             assert [card.health for card in registered(server)] == [True, False, True, True]
+            cards("restore", "1")
+            await listed(kubelet, 40)
+            await until(lambda: registered(server)[1].health, "a healthy card")
+        await kubelet.stop()
+
+    with ApiServer() as server:
+        run(scenario(server))
+
+
+def test_settings_are_taken_over_while_it_runs(node, cards):
+    """The annotation and the slots follow the file of single nodes, which may come later."""
+    config = node.root / "config.json"
+
+    async def scenario(server):
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        flags = (f"--node-config-file={config}", "--enable-topology-score=true")
+        async with Process(node, server, *flags):
+            await listed(kubelet, 40)
+            before = await until(lambda: registered(server), "the register annotation")
+            scores = json.loads(server.annotations[names.NODE_SCORE])
+            entry = {"name": "n1", "devicesplitcount": 3, "filterdevices": {"index": [0]}}
+            config.write_text(json.dumps({"nodeconfig": [entry]}))
+            await listed(kubelet, 9)
+            await until(lambda: len(registered(server)) == 3, "three cards")
+            assert [card.count for card in registered(server)] == [3, 3, 3]
+            assert len(scores) == 4
+            # Same socket: 30 and four links; the other socket: 10 and four links.
+            assert scores[0]["score"][before[1].id] == 430
+            assert scores[0]["score"][before[2].id] == 410
+            await until(lambda: names.NODE_SCORE in server.annotations, "scores")
+            assert len(json.loads(server.annotations[names.NODE_SCORE])) == 3
+        await kubelet.stop()
+
+    with ApiServer() as server:
+        run(scenario(server))
+
+
+def test_a_driver_that_is_not_there_yet_is_waited_for(node, fakegpu):
+    """The node says what is missing, and gets its cards without a restart."""
+
+    async def scenario(server):
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        async with Process(node, server):
+            said = lambda: server.annotations.get(names.NODE_BINDING_REASON, "")  # noqa: E731
+            await until(lambda: "NVML does not start" in said(), "the reason")
+            assert names.NODE_BINDING not in server.annotations
+            install_cards(node, fakegpu)
+            await listed(kubelet, 40)
+            await until(lambda: len(registered(server)) == 4, "the cards")
+            await until(lambda: not said(), "no reason any more")
         await kubelet.stop()
 
     with ApiServer() as server:

@@ -100,11 +100,19 @@ nvmlReturn_t nvmlDeviceGetFanSpeed(nvmlDevice_t device, unsigned *percent) {
     return NVML_ERROR_NOT_SUPPORTED; /* passively cooled, as data-centre cards are */
 }
 
+#define RECOVERY_ACTION 230
+#define TYPE_UNSIGNED_INT 1
+
 nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFieldValue_t *values) {
     CARD_OR_RETURN(device);
     NULL_RETURNS_INVALID(values);
-    (void)card;
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
         values[i].nvmlReturn = NVML_ERROR_NOT_SUPPORTED;
+        if (values[i].fieldId != RECOVERY_ACTION)
+            continue;
+        values[i].nvmlReturn = NVML_SUCCESS;
+        values[i].valueType = TYPE_UNSIGNED_INT;
+        values[i].value = atomic_load(&card->repair);
+    }
     return NVML_SUCCESS;
 }

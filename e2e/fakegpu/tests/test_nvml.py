@@ -154,6 +154,19 @@ def test_events_of_before_the_registration_are_not_delivered(node):
         assert waiter.answer() == TIMEOUT
 
 
+def test_an_error_of_the_card_asks_for_a_reset_until_it_is_restored(node):
+    """NVML's recovery action; a program's error asks for none, a memory error does."""
+    asked = f"n.nvmlDeviceGetFieldValues({FIRST}, [230])[0]"
+    node.cli("xid", "0", "31")
+    assert node.nvml(f"({asked}.nvmlReturn, {asked}.value.uiVal)") == [0, 0]
+    for fault in (("xid", "0", "48"), ("ecc", "0")):
+        node.cli(*fault)
+        assert node.nvml(f"{asked}.value.uiVal") == 1
+        node.cli("restore", "0")
+        assert node.nvml(f"{asked}.value.uiVal") == 0
+    assert node.nvml(f"n.nvmlDeviceGetFieldValues({FIRST}, [83])[0].nvmlReturn") == 3
+
+
 def test_a_lost_card_answers_gpu_is_lost_until_it_is_restored(node):
     """`lose` makes NVML and CUDA fail on that card alone, `restore` brings it back."""
     guest = node.guest()

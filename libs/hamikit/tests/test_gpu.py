@@ -135,3 +135,25 @@ def test_a_library_that_does_not_load_is_named(tmp_path: Path) -> None:
     library.write_text("no ELF")
     with pytest.raises(GpuError, match=str(library)):
         Nvml(tmp_path, binding=FakeNvml(TWO)).cards()
+
+
+def test_a_library_that_was_exchanged_is_noticed(tmp_path: Path) -> None:
+    """The process goes on with the one that it loaded, so somebody has to start it anew."""
+    folder = tmp_path / "usr/lib64"
+    folder.mkdir(parents=True)
+    library = folder / "libnvidia-ml.so.1"
+    loaded: list[str] = []
+    nvml = Nvml(tmp_path, binding=FakeNvml([]), load=loaded.append, sys_root=tmp_path)
+    assert not nvml.replaced
+    library.touch()
+    nvml.open()
+    assert not nvml.replaced
+    (folder / "new").touch()
+    (folder / "new").rename(library)
+    assert nvml.replaced
+    nvml.close()
+    nvml.open()
+    assert loaded == [str(library)]
+    assert nvml.replaced
+    library.unlink()
+    assert not nvml.replaced

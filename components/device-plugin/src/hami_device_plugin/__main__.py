@@ -6,22 +6,24 @@ import signal
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import structlog
 
 from hami_device_plugin import inventory
+from hami_device_plugin.afresh import StartAfresh
 from hami_device_plugin.cdifiles import CdiFiles
 from hami_device_plugin.config import Config
-from hami_device_plugin.daemon import SOCKET_FOLDER, Daemon, Forgotten
+from hami_device_plugin.daemon import SOCKET_FOLDER, Daemon
 from hami_device_plugin.hostfiles import HostFiles
-from hami_device_plugin.settings import Settings, cluster_settings, node_settings
+from hami_device_plugin.settings import Settings
+from hami_device_plugin.settings_files import SettingsFiles, load
 from hami_device_plugin.uninstall import Uninstaller
 from hamikit import logs
 from hamikit.cluster import Api, ApiError, Unreachable
 from hamikit.codec import encode_register
-from hamikit.deviceconfig import ConfigError, load_section
+from hamikit.deviceconfig import ConfigError
 from hamikit.gpu import GpuError, Nvml
 from hamikit.service import Lifecycle, serve, status_app
 
@@ -35,39 +37,23 @@ def main() -> int:
     config = Config.parse(sys.argv[1:], os.environ)
     logs.configure(config.log_level)
     try:
-        settings = load_settings(config)
+        read = partial(load, config.device_config_file, config.node_config_file, config.node_name)
+        settings = read()
         if config.once:
             return once(Nvml(config.driver_root, sys_root=config.sys_root), settings)
         if config.uninstall:
             return uninstall(config)
         told = {key: str(value) for key, value in asdict(config).items()}
         log.info("starting", version=version("hami-device-plugin"), **told)
-        asyncio.run(_serve(config, settings))
+        files = SettingsFiles(read, config.device_config_file, config.node_config_file)
+        asyncio.run(_serve(config, settings, files))
     except (ConfigError, GpuError) as error:
         print(f"hami-device-plugin: {error}", file=sys.stderr)
         return 2
-    except (OSError, Forgotten) as error:
+    except (OSError, StartAfresh) as error:
         print(f"hami-device-plugin: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def load_settings(config: Config) -> Settings:
-    """The operator's settings for this node.
-
-    Raises:
-        ConfigError: a file that cannot be used.
-    """
-    settings = Settings()
-    if config.device_config_file:
-        settings = cluster_settings(load_section(config.device_config_file))
-    if config.node_config_file:
-        try:
-            text = Path(config.node_config_file).read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"{config.node_config_file}: {error.strerror}") from error
-        settings = node_settings(settings, text, config.node_name)
-    return settings
 
 
 def once(nvml: Nvml, settings: Settings) -> int:
@@ -100,9 +86,9 @@ def uninstall(config: Config) -> int:
     return 0
 
 
-async def _serve(config: Config, settings: Settings) -> None:
+async def _serve(config: Config, settings: Settings, files: SettingsFiles) -> None:
     nvml = Nvml(config.driver_root, sys_root=config.sys_root)
-    daemon = Daemon(config, settings, nvml)
+    daemon = Daemon(config, settings, nvml, files=files)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

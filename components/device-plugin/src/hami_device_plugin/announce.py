@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -29,12 +30,22 @@ class NodeApi(Protocol):
         """JSON merge patch."""
 
 
-def wanted(
-    devices: Sequence[RegisteredDevice], access: Access, paused: str | None
-) -> dict[str, str | None]:
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """What there is to tell: cards, how they are connected, why they cannot be read."""
+
+    devices: Sequence[RegisteredDevice] = ()
+    scores: str | None = None
+    fault: str | None = None
+
+
+def wanted(stand: Stand, access: Access, paused: str | None) -> dict[str, str | None]:
     """The annotations that this node should have; None for one that should not be there."""
+    if stand.fault is not None and not stand.devices:
+        access = Access(reason=stand.fault)
     return {
-        names.NODE_REGISTER: encode_register(devices) if devices else None,
+        names.NODE_REGISTER: encode_register(stand.devices) if stand.devices else None,
+        names.NODE_SCORE: stand.scores,
         names.NODE_BINDING: access.binding or None,
         names.NODE_BINDING_REASON: access.reason,
         names.NODE_CARD_ACCESS: access.way or None,
@@ -56,20 +67,20 @@ def difference(
 class Announcer:
     """Keeps the node's annotations as they should be, from a thread of its own.
 
-    `devices` is None while the cards are not read: then the node keeps what it says.
+    `stand` is None while the cards are not read: then the node keeps what it says.
     """
 
     def __init__(
         self,
         api: NodeApi,
         node: str,
-        devices: Callable[[], Sequence[RegisteredDevice] | None],
+        stand: Callable[[], Stand | None],
         access: Callable[[str], Access],
         *,
         every_s: float,
     ) -> None:
         self._api, self._path = api, f"/api/v1/nodes/{node}"
-        self._devices, self._access, self._every_s = devices, access, every_s
+        self._stand, self._access, self._every_s = stand, access, every_s
         self._news = threading.Event()
         self._stopping = False
         self._said: str | None = "nothing announced yet"
@@ -110,12 +121,12 @@ class Announcer:
         """
         node = self.seen = self._api.get(self._path, Node)
         access = self._access(node.status.node_info.container_runtime_version)
-        devices = self._devices()
-        if devices is None:
+        stand = self._stand()
+        if stand is None:
             self._said = "the cards are not read yet"
             return
-        changes = difference(node.metadata.annotations, wanted(devices, access, paused))
+        changes = difference(node.metadata.annotations, wanted(stand, access, paused))
         if changes:
             self._api.patch(self._path, {"metadata": {"annotations": changes}})
-            log.info("node annotated", changed=sorted(changes), cards=len(devices))
+            log.info("node annotated", changed=sorted(changes), cards=len(stand.devices))
         self._said = None

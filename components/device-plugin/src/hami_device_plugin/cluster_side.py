@@ -2,19 +2,18 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 import structlog
 from kubernetes.config import ConfigException
 
 from hami_device_plugin.access import Access, CardAccess
-from hami_device_plugin.announce import PAUSED_BY_US, Announcer
+from hami_device_plugin.announce import PAUSED_BY_US, Announcer, Stand
 from hami_device_plugin.lockstep import Lockstep, Spells
 from hami_device_plugin.pods import Pods
 from hamikit import names
 from hamikit.cluster import Api, ApiError, Unreachable
-from hamikit.codec import RegisteredDevice
 from hamikit.deviceconfig import ConfigError
 from hamikit.events import Events
 from hamikit.informer import Informer
@@ -39,7 +38,7 @@ class ClusterSide:
         node: str,
         pods: Pods,
         access: CardAccess,
-        devices: Callable[[], Sequence[RegisteredDevice] | None],
+        stand: Callable[[], Stand | None],
         *,
         every_s: float,
     ) -> None:
@@ -50,7 +49,7 @@ class ClusterSide:
             access.runs(version)
             return access.now
 
-        self.announcer = Announcer(api, node, devices, access_of, every_s=every_s)
+        self.announcer = Announcer(api, node, stand, access_of, every_s=every_s)
         self._announcing = threading.Thread(
             target=self.announcer.run, name="announcer", daemon=True
         )
@@ -102,7 +101,7 @@ def connect(
     node: str,
     pods: Pods,
     access: CardAccess,
-    devices: Callable[[], Sequence[RegisteredDevice] | None],
+    stand: Callable[[], Stand | None],
     *,
     every_s: float,
 ) -> ClusterSide:
@@ -115,4 +114,4 @@ def connect(
         api = Api.from_environment()
     except ConfigException as error:
         raise ConfigError(f"no way to the Kubernetes API: {error}; set KUBECONFIG") from error
-    return ClusterSide(api, node, pods, access, devices, every_s=every_s)
+    return ClusterSide(api, node, pods, access, stand, every_s=every_s)

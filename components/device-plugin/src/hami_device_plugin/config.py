@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hami_device_plugin.xids import XidPolicy
 from hamikit import names
 
 KUBELET_DIR = "/var/lib/kubelet/device-plugins"
@@ -30,7 +31,9 @@ class Config:
     status_port: int
     scan_s: float
     prestart_s: float
+    quiet_s: float
     topology: bool
+    xids: XidPolicy
     once: bool
     uninstall: bool
     log_level: str
@@ -68,7 +71,9 @@ class Config:
             status_port=int(port),
             scan_s=options.scan_seconds,
             prestart_s=options.prestart_seconds,
+            quiet_s=options.recovery_seconds,
             topology=options.enable_topology_score == "true",
+            xids=XidPolicy.read(environ),
             once=options.once,
             uninstall=options.uninstall,
             log_level=options.log_level,
@@ -100,7 +105,8 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("--log-level", "LOG_LEVEL", "info", "debug, info, warning or error")
     flag("--enable-topology-score", "ENABLE_TOPOLOGY_SCORE", "", "`true`: announce pair scores")
     for name, default, text in (
-        ("--scan-seconds", 30.0, "how often cards, node and leftovers are looked at"),
+        ("--scan-seconds", 30.0, "how often node and leftovers are looked at"),
+        ("--recovery-seconds", 60.0, "how long an error counts for which NVML asks no repair"),
         ("--prestart-seconds", 25.0, "how long a container start waits for what is late"),
     ):
         parser.add_argument(name, type=float, default=default, help=f"{text} ({default:g})")

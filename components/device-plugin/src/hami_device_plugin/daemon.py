@@ -7,23 +7,23 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
-from hami_device_plugin import inventory
 from hami_device_plugin.access import CardAccess
+from hami_device_plugin.afresh import DriverReplaced, SettingsChanged, StartAfresh
 from hami_device_plugin.allocate import Allocator, Locked
 from hami_device_plugin.broadcast import Broadcast
 from hami_device_plugin.cdifiles import CdiFiles
 from hami_device_plugin.config import Config
-from hami_device_plugin.health import Cards, Health
+from hami_device_plugin.connecting import Connects, connect
+from hami_device_plugin.health import Cards, Health, Report
 from hami_device_plugin.hostfiles import HostFiles
 from hami_device_plugin.identity import IdentityError
 from hami_device_plugin.kubelet import Registrar
-from hami_device_plugin.lock import physical_id
 from hami_device_plugin.metrics import Metrics
 from hami_device_plugin.pods import Pods
 from hami_device_plugin.preparer import Parts, Preparer
@@ -31,11 +31,12 @@ from hami_device_plugin.prestart import Prestart
 from hami_device_plugin.runtime import Runtime
 from hami_device_plugin.server import DevicePlugin, options
 from hami_device_plugin.settings import Settings
-from hami_device_plugin.stock import CheckpointFile, Stock
+from hami_device_plugin.settings_files import SettingsFiles
+from hami_device_plugin.standing import Standing
+from hami_device_plugin.stock import CheckpointFile, Memory, Stock
 from hami_device_plugin.sweep import sweep
 from hamikit import names
-from hamikit.gpu import Card
-from hamikit.objects import Pod
+from hamikit.objects import Node, Pod
 from hamikit.service import Lifecycle
 
 if TYPE_CHECKING:
@@ -45,34 +46,8 @@ log = structlog.get_logger()
 
 # kubelet deletes files in its plugin folder when it starts, but not in subfolders.
 SOCKET_FOLDER = "hami"
-FORGOTTEN_LOOKS = 1
 GRACE_S = 2.0
 DRAIN_S, DRAIN_LOOK_S = 5.0, 0.1
-
-
-class Connects(Protocol):
-    """Makes the API server's side; separate, because its client is slow to import."""
-
-    def __call__(self, daemon: "Daemon") -> "ClusterSide":
-        """For this daemon."""
-
-
-def connect(daemon: "Daemon") -> "ClusterSide":
-    """With the real API server."""
-    # Takes 0.7 s to import, and kubelet is to be told first: until then pods cannot be admitted.
-    from hami_device_plugin import cluster_side  # noqa: PLC0415
-
-    return cluster_side.connect(
-        daemon.config.node_name,
-        daemon.pods,
-        daemon.access,
-        lambda: daemon.stock.devices,
-        every_s=daemon.config.scan_s,
-    )
-
-
-class Forgotten(Exception):
-    """kubelet has dropped this plugin without a word."""
 
 
 class Daemon:
@@ -84,18 +59,29 @@ class Daemon:
         settings: Settings,
         nvml: Cards,
         *,
+        files: SettingsFiles | None = None,
         connect: Connects = connect,
         registry: CollectorRegistry | None = None,
     ) -> None:
-        self.config, self.settings = config, settings
+        self.config = config
         self._nvml, self._connect = nvml, connect
+        self._files = files or SettingsFiles(lambda: settings)
         self.metrics = Metrics(registry or CollectorRegistry())
+        self.metrics.settings.set_function(lambda: float(self._files.fault is None))
         self.lifecycle = Lifecycle()
         self.lifecycle.ready_when("kubelet", self._kubelet_missing)
         self.lifecycle.ready_when("cluster", self._cluster_missing)
         self.checkpoint = CheckpointFile(config.checkpoint)
         self.stock = Stock(settings.family.count, self.checkpoint.read)
-        self.news = Broadcast(asyncio.get_running_loop())
+        self.standing = Standing(
+            settings,
+            self.stock,
+            self.metrics,
+            on_news=self._tell,
+            nvml=nvml.open if config.topology else None,
+        )
+        self.loop = asyncio.get_running_loop()
+        self.news = Broadcast(self.loop)
         self.pods = Pods(self.news.announce, self._grant_changed)
         self.files = HostFiles(config.vgpu_dir)
         self.cdi = CdiFiles(config.cdi_dirs, config.cdi_dynamic_dir)
@@ -106,12 +92,23 @@ class Daemon:
         self._cluster: ClusterSide | None = None
         self._lockstep: Locked | None = None
         self._service: DevicePlugin | None = None
-        self._cards: tuple[Card, ...] = ()
+        self._afresh: asyncio.Future[None] = self.loop.create_future()
         self._inode = 0
-        self._forgotten = 0
         self._scan_stop = threading.Event()
-        self._health = Health(nvml, self._on_cards, every_s=config.scan_s, stop=self._scan_stop)
+        self._health = Health(
+            nvml,
+            self._on_report,
+            policy=config.xids,
+            stop=self._scan_stop,
+            quiet_s=config.quiet_s,
+            on_xid=lambda uuid, xid: self.metrics.xids.labels(uuid, str(xid)).inc(),
+        )
         self.socket = config.plugin_dir / SOCKET_FOLDER / self._socket_name()
+
+    @property
+    def settings(self) -> Settings:
+        """The operator's settings as of now."""
+        return self.standing.settings
 
     def _socket_name(self) -> str:
         return f"nvidia-{self.settings.family.count.rpartition('/')[2]}.sock"
@@ -138,23 +135,25 @@ class Daemon:
             self.metrics,
             on_stream_end=registrar.again,
             options=wants,
-            numa=self._numa,
+            numa=self.standing.numa,
         )
         self._service = service
         server = await self._serve(service)
         self._inode = self.socket.stat().st_ino
-        tasks = [
+        tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(registrar.run()),
             asyncio.create_task(self._start_cluster(preparer)),
             asyncio.create_task(self._look_after(preparer)),
+            asyncio.create_task(self._files.follow(self._adopt)),
         ]
         threading.Thread(target=self._health.run, name="cards", daemon=True).start()
         stopped = asyncio.create_task(stop.wait())
         try:
             # None of the tasks ends by itself except by a fault, which ends the process.
-            done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopped}:
-                task.result()
+            waiting: list[asyncio.Future[Any]] = [stopped, self._afresh, *tasks]
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done - {stopped}:
+                ended.result()
         finally:
             await self._end(server, [stopped, *tasks])
 
@@ -168,7 +167,7 @@ class Daemon:
             files=self.files,
             cdi=self.cdi,
             access=self.access,
-            report=self._report,
+            report=self._warn,
         )
 
     async def _serve(self, service: DevicePlugin) -> grpc.aio.Server:
@@ -192,40 +191,24 @@ class Daemon:
 
     async def _look_after(self, preparer: Preparer) -> None:
         """Now and then: sweep, and let kubelet know of slots that became free."""
-
-        def tidy() -> bool:
-            self.files.trim_usage()
-            return sweep(preparer.admitted, self.pods, self.files, self.cdi, time.time)
-
         # Parsing takes most of a second on a node with eight cards; no container shall wait for it.
         await preparer.in_worker(self.access.look)
+        memory = Memory(self.stock.resource)
         while True:
-            try:
-                await preparer.in_worker(tidy)
-            except OSError as error:
-                log.warning("sweep failed", error=str(error))
-            await preparer.in_worker(self.access.look)
+            await preparer.in_worker(lambda: self._tidy(preparer))
             self.news.announce()
-            self._check_remembered()
+            healthy = any(device.health for device in self.stock.devices or ())
+            seen = self._cluster.announcer.seen if self._cluster else Node()
+            memory.check(seen, offers=healthy and self._kubelet_missing() is None)
             await asyncio.sleep(self.config.scan_s)
 
-    def _check_remembered(self) -> None:
-        """End, to be started anew, when kubelet offers none of our slots although it listens.
-
-        Two plugins that start in the same moment can come to this: kubelet listens to both, takes
-        the later one for the plugin, and forgets the slots when that one goes (kubelet 1.34).
-        """
-        healthy = any(device.health for device in self.stock.devices or ())
-        seen = self._cluster.announcer.seen.status.allocatable if self._cluster else {}
-        offered = str(seen.get(self.stock.resource, ""))
-        lost = healthy and offered == "0" and self._kubelet_missing() is None
-        self._forgotten = self._forgotten + 1 if lost else 0
-        # Once is no proof: kubelet tells of a new plugin some seconds after it has come.
-        if self._forgotten > FORGOTTEN_LOOKS:
-            raise Forgotten(
-                f"kubelet listens but offers no {self.stock.resource}: starting afresh, so that it "
-                "takes this plugin anew"
-            )
+    def _tidy(self, preparer: Preparer) -> None:
+        try:
+            self.files.trim_usage()
+            sweep(preparer.admitted, self.pods, self.files, self.cdi, time.time)
+        except OSError as error:
+            log.warning("sweep failed", error=str(error))
+        self.access.look()
 
     async def _end(self, server: grpc.aio.Server, tasks: Sequence[asyncio.Task[Any]]) -> None:
         self.lifecycle.stop()
@@ -261,40 +244,47 @@ class Daemon:
 
     def _on_access(self) -> None:
         self.stock.by_card = self.access.now.binding == names.BINDING_LOCK
+        self._tell()
+
+    def _tell(self) -> None:
+        """Kubelet and the node's object are to say what there is now."""
         self.news.announce()
         if self._cluster is not None:
             self._cluster.announcer.news()
 
-    def _numa(self, slot: str) -> int | None:
-        """The NUMA node to hint at for a slot: only where slots stand for cards."""
-        if not (self.settings.numa_hints and self.stock.by_card):
-            return None
-        card = physical_id(slot)
-        return next((found.numa for found in self._cards if found.uuid == card), None)
-
     def _on_registered(self) -> None:
         self.metrics.registrations.inc()
 
-    def _on_cards(self, cards: tuple[Card, ...], failed: frozenset[str]) -> None:
-        self._cards = cards
-        devices = inventory.announced(cards, self.settings, failed)
-        healthy = sum(device.health for device in devices)
-        self.metrics.count_cards(healthy, len(devices) - healthy)
-        if self.stock.update(devices):
-            log.info("cards", healthy=healthy, unhealthy=len(devices) - healthy)
-            self.news.announce()
-            if self._cluster is not None:
-                self._cluster.announcer.news()
+    def _on_report(self, report: Report) -> None:
+        self.standing.report(report)
+        if report.fault and self._nvml.replaced:
+            self._end_for(DriverReplaced(f"the driver was replaced: {report.fault}"))
+
+    def _adopt(self, settings: Settings) -> None:
+        now = self.settings
+        if (settings.family, settings.prefer_ids) != (now.family, now.prefer_ids):
+            raise SettingsChanged("settings that kubelet is told at registration were changed")
+        self.standing.adopt(settings)
+        self.access.look()
+
+    def _end_for(self, cause: StartAfresh) -> None:
+        """End, from any thread, to be started afresh."""
+
+        def end() -> None:
+            if not self._afresh.done():
+                self._afresh.set_exception(cause)
+
+        self.loop.call_soon_threadsafe(end)
 
     def _grant_changed(self, pod: Pod, first: str) -> None:
-        self._report(
+        self._warn(
             pod,
             "GrantChanged",
             f"the grant in the pod's annotations was changed after the pod was bound; what counts "
             f"is what it was bound with: {first or 'nothing'}",
         )
 
-    def _report(self, pod: Pod, reason: str, text: str) -> None:
+    def _warn(self, pod: Pod, reason: str, text: str) -> None:
         if self._cluster is not None:
             self._cluster.events.warn(pod, reason, text)
 

@@ -1,20 +1,33 @@
 """Which cards are there and fit for use: a look at NVML now and then, and its error events."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 
+from hami_device_plugin.faults import Faults, Ill, Reason, Sight
 from hami_device_plugin.inventory import merge
+from hami_device_plugin.xids import XidPolicy
 from hamikit.gpu import Card, GpuError
 
 log = structlog.get_logger()
 
-# XIDs that a program causes, not the card (NVIDIA's XID catalogue; the same as HAMi v2.10's).
-APPLICATION_XIDS = frozenset({13, 31, 43, 45, 68, 109})
-EVENT_WAIT_MS = 5000
+LOOK_S, LOOK_ILL_S = 5.0, 0.5
+"""How often the cards are looked at, and how often while one is not fit: it may come back."""
+CALM_S = 1.0
+
+# NVML's recovery actions that leave a card unusable until they are taken.
+_REPAIRS = {
+    1: "a reset of the card",
+    2: "a reboot of the node",
+    4: "the card to be drained and reset",
+    6: "a reset of the bus",
+    7: "a reboot of the system",
+}
 
 
 class Cards(Protocol):
@@ -29,29 +42,40 @@ class Cards(Protocol):
     def handles(self) -> Sequence[tuple[Card, Any]]:
         """Every card that can be asked, with its handle."""
 
-    def cards(self) -> tuple[Card, ...]:
-        """Every card that has a name."""
+    @property
+    def replaced(self) -> bool:
+        """Whether the driver's library is another one than the one that we loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All cards ever seen, what speaks against some, and why NVML does not answer at all."""
+
+    cards: tuple[Card, ...] = ()
+    ills: Mapping[str, Ill] = field(default_factory=dict)
+    fault: str | None = None
+    handles: Sequence[tuple[Card, Any]] = ()
 
 
 class Health:
-    """Looks at the cards in a thread of its own and tells what it found.
-
-    `on_cards` gets all cards ever seen (a missing one as unhealthy) and the UUIDs with a fatal
-    error, at the first look and after each later one. An error stays until the plugin starts anew:
-    NVML has no event for a repair.
-    """
+    """Looks at the cards in a thread of its own and reports after the first look and any later."""
 
     def __init__(
         self,
         nvml: Cards,
-        on_cards: Callable[[tuple[Card, ...], frozenset[str]], None],
+        on_report: Callable[[Report], None],
         *,
-        every_s: float,
+        policy: XidPolicy,
         stop: threading.Event,
+        quiet_s: float = 60.0,
+        on_xid: Callable[[str, int], None] = lambda _uuid, _xid: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._nvml, self._on_cards, self._every_s, self._stop = nvml, on_cards, every_s, stop
+        self._nvml, self._on_report, self._policy = nvml, on_report, policy
+        self._stop, self._on_xid = stop, on_xid
+        self._faults = Faults(quiet_s, now)
         self._known: tuple[Card, ...] = ()
-        self._failed: frozenset[str] = frozenset()
+        self._fault: str | None = None
 
     def run(self) -> None:
         """Look and listen for errors until stopped; what comes after a look is never missed."""
@@ -60,66 +84,111 @@ class Health:
                 nvml = self._nvml.open()
                 with _event_set(nvml, self._nvml.handles()) as events:
                     self._attend(nvml, events)
-            except GpuError as error:
-                log.warning("no error events from the cards", error=str(error))
+            except GpuError:
                 self.look()
-                self._stop.wait(self._every_s)
+                self._stop.wait(LOOK_S)
 
-    def look(self) -> None:
-        """One look at all cards."""
+    def look(self) -> list[str]:
+        """One look at all cards; the UUIDs of those that answer."""
+        handles: Sequence[tuple[Card, Any]] = ()
+        fault = None
         try:
-            seen = self._nvml.cards()
+            handles = self._nvml.handles()
         except GpuError as error:
-            log.warning("cards cannot be read", error=str(error))
-            seen = ()
-        self._known = merge(self._known, seen)
-        self._on_cards(self._known, self._failed)
+            fault = str(error)
+        if fault != self._fault:
+            log.warning("cards cannot be read", error=fault) if fault else log.info("NVML answers")
+        self._fault = fault
+        self._known = merge(self._known, (card for card, _ in handles))
+        by_uuid = {card.uuid: handle for card, handle in handles}
+        nvml = self._nvml.open() if by_uuid else None
+        sights = {
+            card.uuid: Sight(card.healthy, _asks(nvml, by_uuid.get(card.uuid)))
+            for card in self._known
+        }
+        self._tell(sights, handles)
+        return [card.uuid for card in self._known if card.healthy]
+
+    def _tell(self, sights: Mapping[str, Sight], handles: Sequence[tuple[Card, Any]]) -> None:
+        before = self._faults.reasons()
+        self._faults.looked(sights)
+        after = self._faults.reasons()
+        for uuid in sorted(after.keys() | before.keys()):
+            if uuid not in after:
+                log.info("card is fit again", uuid=uuid, was=before[uuid].text)
+            elif after[uuid] != before.get(uuid):
+                log.error("card is not fit", uuid=uuid, reason=after[uuid].text)
+        self._on_report(Report(self._known, after, self._fault, handles))
 
     def _attend(self, nvml: Any, events: Any) -> None:
         """Look now and then and listen in between, until there are other cards to listen to."""
         subscribed = None
         while not self._stop.is_set():
-            self.look()
-            present = [card.uuid for card in self._known if card.healthy]
+            present = self.look()
             if subscribed not in (None, present):
                 return
             subscribed = present
+            pause = LOOK_ILL_S if self._faults.reasons() else LOOK_S
             if events is None:
-                self._stop.wait(self._every_s)
-            elif not self._listen(nvml, events):
+                self._stop.wait(pause)
+            elif not self._listen(nvml, events, pause):
                 return
 
-    def _listen(self, nvml: Any, events: Any) -> bool:
-        """Listen until the next look is due; False when that failed."""
-        for _ in range(max(1, int(self._every_s * 1000 / EVENT_WAIT_MS))):
-            if self._stop.is_set():
-                break
-            if not self._next(nvml, events):
+    def _listen(self, nvml: Any, events: Any, pause_s: float) -> bool:
+        """Wait for an event that counts, or until the next look is due; False when that failed."""
+        end = time.monotonic() + pause_s
+        while (left := end - time.monotonic()) > 0 and not self._stop.is_set():
+            try:
+                event = nvml.nvmlEventSetWait_v2(events, max(1, int(left * 1000)))
+            except nvml.NVMLError as error:
+                if error.value == nvml.NVML_ERROR_TIMEOUT:
+                    return True
+                # Which card it is about cannot be told; the next look finds out.
+                log.warning("waiting for card errors failed", error=str(error))
+                self._stop.wait(CALM_S)
                 return False
+            if self._counts(nvml, event):
+                return True
         return True
 
-    def _next(self, nvml: Any, events: Any) -> bool:
-        """Wait for one event; whether to go on listening."""
+    def _counts(self, nvml: Any, event: Any) -> bool:
+        """Take an event to account; whether a card is worth a look."""
         try:
-            event = nvml.nvmlEventSetWait_v2(events, EVENT_WAIT_MS)
             uuid = str(nvml.nvmlDeviceGetUUID(event.device))
-        except nvml.NVMLError as error:
-            if error.value == nvml.NVML_ERROR_TIMEOUT:
-                return True
-            # Which card it is about cannot be told; the next look finds out.
-            log.warning("waiting for card errors failed", error=str(error))
-            self._stop.wait(1.0)
-            return False
+        except nvml.NVMLError:
+            return True  # a card that is off the bus has no name any more
+        if event.eventType == nvml.nvmlEventTypeDoubleBitEccError:
+            text = "memory error that could not be corrected (double-bit ECC)"
+            self._remember(uuid, Reason.ECC, text)
+            return True
         if event.eventType != nvml.nvmlEventTypeXidCriticalError:
-            return True
+            return False
         xid = int(event.eventData)
-        if xid in APPLICATION_XIDS:
+        self._on_xid(uuid, xid)
+        if not self._policy.counts(xid):
             log.info("a program's error on a card", uuid=uuid, xid=xid)
-            return True
-        log.error("card failed", uuid=uuid, xid=xid)
-        self._failed |= {uuid}
-        self._on_cards(self._known, self._failed)
+            return False
+        self._remember(uuid, Reason.XID, f"XID {xid}")
         return True
+
+    def _remember(self, uuid: str, reason: Reason, text: str) -> None:
+        log.error("card is not fit", uuid=uuid, reason=text)
+        self._faults.happened(uuid, reason, text)
+        # At once: a look may take long on a card that fails.
+        self._on_report(Report(self._known, self._faults.reasons(), self._fault))
+
+
+def _asks(nvml: Any, handle: Any) -> str | None:
+    """The repair that NVML asks for; empty for none, None where it does not tell."""
+    if nvml is None or handle is None:
+        return None
+    try:
+        (value,) = nvml.nvmlDeviceGetFieldValues(handle, [nvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION])
+    except nvml.NVMLError:
+        return None
+    if value.nvmlReturn != nvml.NVML_SUCCESS:
+        return None
+    return _REPAIRS.get(int(value.value.uiVal), "")
 
 
 @contextmanager
@@ -138,11 +207,8 @@ def _event_set(nvml: Any, handles: Sequence[tuple[Card, Any]]) -> Iterator[Any]:
 
 
 def _subscribe(nvml: Any, events: Any, handles: Sequence[tuple[Card, Any]]) -> int:
-    wanted = (
-        nvml.nvmlEventTypeXidCriticalError
-        | nvml.nvmlEventTypeDoubleBitEccError
-        | nvml.nvmlEventTypeSingleBitEccError
-    )
+    # Errors of one bit were corrected; a card that has many of them reports them by XID.
+    wanted = nvml.nvmlEventTypeXidCriticalError | nvml.nvmlEventTypeDoubleBitEccError
     count = 0
     for card, handle in handles:
         try:

@@ -1,6 +1,10 @@
 """What the device plugin counts."""
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from hami_device_plugin.faults import Ill
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25)
 
@@ -36,6 +40,31 @@ class Metrics:
             ["health"],
             registry=registry,
         )
+
+        self.unfit = Gauge(
+            "hami_device_plugin_card_unfit",
+            "1 for each card that is not fit for use: missing, xid, ecc or reset-needed.",
+            ["device_uuid", "reason"],
+            registry=registry,
+        )
+        self.xids = Counter(
+            "hami_device_plugin_xids",
+            "Error events (XID) of a card, those that programs cause included.",
+            ["device_uuid", "xid"],
+            registry=registry,
+        )
+        self.nvml = Gauge("hami_device_plugin_nvml_up", "Whether NVML answers.", registry=registry)
+        self.settings = Gauge(
+            "hami_device_plugin_settings_valid",
+            "0 while the settings on disk cannot be used and older ones are in force.",
+            registry=registry,
+        )
+
+    def tell_unfit(self, ills: Mapping[str, Ill]) -> None:
+        """Set the gauge of cards that are not fit."""
+        self.unfit.clear()
+        for uuid, ill in ills.items():
+            self.unfit.labels(uuid, ill.reason).set(1)
 
     def count_cards(self, healthy: int, unhealthy: int) -> None:
         """Set the gauge of cards."""

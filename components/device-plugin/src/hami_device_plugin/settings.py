@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -74,6 +74,12 @@ class _Filter(msgspec.Struct):
 
     uuid: list[str] | None = None
     index: list[int] | None = None
+
+
+def changes(before: Settings, after: Settings) -> dict[str, str]:
+    """What differs, for the log."""
+    pairs = ((f.name, getattr(before, f.name), getattr(after, f.name)) for f in fields(before))
+    return {name: f"{old} -> {new}" for name, old, new in pairs if old != new}
 
 
 # Key, lower-cased as HAMi compares it in config.json -> (field, what its value must be).

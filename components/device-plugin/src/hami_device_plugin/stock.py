@@ -7,9 +7,13 @@ from pathlib import Path
 import structlog
 
 from hami_device_plugin import identity, inventory
+from hami_device_plugin.afresh import Forgotten
 from hamikit.codec import RegisteredDevice
+from hamikit.objects import Node
 
 log = structlog.get_logger()
+
+FORGOTTEN_LOOKS = 1
 
 
 class CheckpointFile:
@@ -32,6 +36,32 @@ class CheckpointFile:
             raise identity.IdentityError(
                 f"kubelet's checkpoint {self._path} cannot be read: {error.strerror}"
             ) from error
+
+
+class Memory:
+    """Whether kubelet remembers us.
+
+    Two plugins that start in the same moment can come to this: kubelet listens to both, takes the
+    later one for the plugin, and forgets the slots when that one goes (kubelet 1.34).
+    """
+
+    def __init__(self, resource: str) -> None:
+        self._resource, self._looks = resource, 0
+
+    def check(self, seen: Node, *, offers: bool) -> None:
+        """Take account of a look at the node; `offers` when kubelet listens to healthy slots.
+
+        Raises:
+            Forgotten: the node has none of the slots that kubelet hears of.
+        """
+        offered = str(seen.status.allocatable.get(self._resource, ""))
+        self._looks = self._looks + 1 if offers and offered == "0" else 0
+        # Once is no proof: kubelet tells of a new plugin some seconds after it has come.
+        if self._looks > FORGOTTEN_LOOKS:
+            raise Forgotten(
+                f"kubelet listens but offers no {self._resource}: starting afresh, so that it "
+                "takes this plugin anew"
+            )
 
 
 class Stock:

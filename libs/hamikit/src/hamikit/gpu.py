@@ -72,6 +72,7 @@ class Nvml:
         self._binding, self._load = binding, load
         self._lock = threading.Lock()
         self._open = False
+        self._loaded: tuple[int, int] | None = None
 
     def open(self) -> Any:
         """The initialised binding, for calls that this class does not wrap.
@@ -91,6 +92,16 @@ class Nvml:
                     ) from error
                 self._open = True
         return self._binding
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the driver's library is another file than the one that this process loaded.
+
+        A process keeps the library that it loaded first, and NVML refuses one that does not fit
+        the kernel's part of the driver.
+        """
+        path = find_library(self._driver_root)
+        return None not in (path, self._loaded) and _identity(path) != self._loaded
 
     def close(self) -> None:
         """Let go of the driver; harmless when not open."""
@@ -132,19 +143,20 @@ class Nvml:
             try:
                 pairs.append((card, nvml.nvmlDeviceGetHandleByUUID(card.uuid)))
             except nvml.NVMLError as error:
-                log.warning("card has no handle", uuid=card.uuid, error=str(error))
+                log.debug("card has no handle", uuid=card.uuid, error=str(error))
         return pairs
 
     def _preload(self) -> None:
         # pynvml asks the loader for the bare name; a library of that soname that is loaded already
         # answers it, whatever the loader's search path is.
         path = find_library(self._driver_root)
-        if path is None:
+        if path is None or self._loaded is not None:
             return
         try:
             self._load(str(path))
         except OSError as error:
             raise GpuError(f"{path} cannot be loaded: {error}") from error
+        self._loaded = _identity(path)
 
     def _card(self, index: int) -> Card | None:
         nvml = self._binding
@@ -153,7 +165,7 @@ class Nvml:
             uuid = _text(nvml.nvmlDeviceGetUUID(handle))
             name = _text(nvml.nvmlDeviceGetName(handle))
         except nvml.NVMLError as error:
-            log.warning("card cannot be named", index=index, error=str(error))
+            log.debug("card cannot be named", index=index, error=str(error))
             return None
         memory: int | None = None
         healthy = True
@@ -162,7 +174,7 @@ class Nvml:
         except nvml.NVMLError as error:
             healthy = error.value == nvml.NVML_ERROR_NOT_SUPPORTED
             if not healthy:
-                log.warning("card does not answer", uuid=uuid, error=str(error))
+                log.debug("card does not answer", uuid=uuid, error=str(error))
         return Card(uuid, index, name, memory, self._numa(handle), healthy)
 
     def _numa(self, handle: Any) -> int | None:
@@ -178,6 +190,13 @@ class Nvml:
         except (OSError, ValueError):
             return None
         return node if node >= 0 else None
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    try:
+        return None if path is None else (path.stat().st_dev, path.stat().st_ino)
+    except OSError:
+        return None  # gone meanwhile
 
 
 def _text(value: str | bytes) -> str:

@@ -1,0 +1,28 @@
+"""How a daemon gets its API server: late, because the client is slow to import."""
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from hami_device_plugin.cluster_side import ClusterSide
+    from hami_device_plugin.daemon import Daemon
+
+
+class Connects(Protocol):
+    """Makes the API server's side; separate, because its client is slow to import."""
+
+    def __call__(self, daemon: "Daemon") -> "ClusterSide":
+        """For this daemon."""
+
+
+def connect(daemon: "Daemon") -> "ClusterSide":
+    """With the real API server."""
+    # Takes 0.7 s to import, and kubelet is to be told first: until then pods cannot be admitted.
+    from hami_device_plugin import cluster_side  # noqa: PLC0415
+
+    return cluster_side.connect(
+        daemon.config.node_name,
+        daemon.pods,
+        daemon.access,
+        daemon.standing.stand,
+        every_s=daemon.config.scan_s,
+    )
