@@ -18,7 +18,7 @@ from hamikit.informer import Change
 from hamikit.objects import Container, Metadata, Pod, PodSpec, PodStatus, Resources
 from hamikit.objects import Node as ApiNode
 
-DEADLINE_S = 10
+DEADLINE_S = 40
 GPU = names.RESOURCE_COUNT
 CARDS = (Card("GPU-a", 0, "NVIDIA A100", 40960), Card("GPU-b", 1, "NVIDIA A100", 40960))
 
@@ -386,4 +386,4 @@ async def whole(node, cluster=None, *arguments, **more):
 
 def run(scenario):
     """Run a coroutine to its end, with a deadline for all of it."""
-    asyncio.run(asyncio.wait_for(scenario, 60))
+    asyncio.run(asyncio.wait_for(scenario, 180))

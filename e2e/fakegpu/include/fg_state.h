@@ -62,7 +62,7 @@ struct fg_card {
     _Atomic uint32_t lost;
     struct fg_sample samples[FG_SAMPLES];
     _Atomic uint32_t event_seq; /* events ever sent */
-    _Atomic uint32_t repair; /* NVML's recovery action: 0 none, 1 reset */
+    _Atomic uint32_t repair;    /* NVML's recovery action: 0 none, 1 reset */
     struct fg_event events[FG_EVENTS];
 };
 

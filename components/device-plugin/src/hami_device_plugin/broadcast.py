@@ -29,8 +29,11 @@ class Broadcast:
 
 async def heard(waiter: asyncio.Event, timeout_s: float) -> bool:
     """Wait for news for so long; whether there was any."""
+    # Not wait_for: before Python 3.12 it drops a cancellation that comes together with the news,
+    # and who is cancelled would go on for ever.
     try:
-        await asyncio.wait_for(waiter.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await waiter.wait()
     except TimeoutError:
         return False
     return True
