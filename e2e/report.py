@@ -31,8 +31,14 @@ def granted(pod: Any) -> list[tuple[Slice, ...]]:
 
 
 def reported(log: str) -> tuple[Slice, ...]:
-    """What a container printed with `pods.REPORT`: its driver's view and its control file."""
-    info, control = log.splitlines()[:2]
+    """What a container printed with `pods.REPORT`: its driver's view and its control file.
+
+    Nothing when it has not printed it (yet).
+    """
+    lines = log.splitlines()
+    if len(lines) < 2:
+        return ()
+    info, control = lines[:2]
     seen = {card["uuid"]: card["total"] // MIB for card in json.loads(info)["cards"]}
     limits = parse_control(base64.b64decode(control)).devices
     if {d.uuid: d.memory_limit_bytes // MIB for d in limits} != seen:
