@@ -14,7 +14,7 @@ MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src/hami_*)
 PYTHON_COMPONENTS := $(addprefix components/,webhook extender device-plugin monitor)
 C_SOURCES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: help setup lint format unit up down images install uninstall env demo e2e test soak release bench-webhook
+.PHONY: help setup lint format unit up down images install uninstall env demo e2e test soak bench-extender release bench-webhook
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ release: setup ## a component's release: make release C=webhook V=0.2.0 (DRY=1 o
 
 bench-webhook: setup ## the webhook beside one that says yes to everything
 	@$(RUN) python bench/webhook.py
+
+bench-extender: setup ## the extender's speed and memory; the last line is JSON
+	@$(RUN) python bench/extender.py
 
 down: ## remove the cluster and everything it needed, but not the cache
 	@$(LAB) down

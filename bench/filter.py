@@ -12,7 +12,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from cluster import CARDS, node, pod
@@ -148,17 +148,17 @@ def measure(count: int) -> Iterator[tuple[str, str, list[float]]]:
         yield kind, "warm", [ask(kind, 0) for _ in range(ROUNDS)]
 
 
-def main() -> None:
-    """Print a table, then one JSON object."""
-    goals = []
-    for count in [int(text) for text in sys.argv[1:]] or [1000, 5000]:
+def goals(counts: Sequence[int]) -> list[Json]:
+    """Measure clusters of these sizes; prints a table."""
+    found_goals: list[Json] = []
+    for count in counts:
         print(f"{count} nodes x {CARDS} cards, {PODS_A_NODE} pods a node")
         for kind, temperature, found in measure(count):
             middle = statistics.median(found)
             print(f"  {kind:9s} {temperature}: p50 {middle:8.2f} ms, worst {max(found):8.2f} ms")
             bounds = GOALS.get(count) if kind == "slice" else None
             goal = bounds[temperature == "cold"] if bounds else None
-            goals.append(
+            found_goals.append(
                 {
                     "name": f"/filter p50, {kind}, {temperature}, {count} nodes",
                     "value": round(middle, 3),
@@ -167,7 +167,13 @@ def main() -> None:
                     "met": None if goal is None else middle <= goal,
                 }
             )
-    print(json.dumps({"bench": "extender filter", "goals": goals}))
+    return found_goals
+
+
+def main() -> None:
+    """Print a table, then one JSON object."""
+    counts = [int(text) for text in sys.argv[1:]] or [1000, 5000]
+    print(json.dumps({"bench": "extender filter", "goals": goals(counts)}))
 
 
 if __name__ == "__main__":

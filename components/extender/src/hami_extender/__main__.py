@@ -1,5 +1,6 @@
 """Runs the extender until it is asked to end."""
 
+import gc
 import os
 import sys
 import threading
@@ -56,6 +57,8 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
     serve(parts.verbs(), config.bind_host, config.bind_port, threads=VERB_THREADS)
     if config.explain_port:
         serve(parts.inquiry(), LOOPBACK, config.explain_port)
+    # Of the first lists nothing is garbage: looking for it would take as long as reading them.
+    gc.disable()
     threads = [parts.nodes.start(), parts.quotas.start()]
     # What a predecessor sent just before it died has to be in our first list of pods.
     lifecycle.stopping.wait(config.start_delay_s)
@@ -69,6 +72,11 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
 def _until_stopped(lifecycle: Lifecycle, parts: Parts, threads: list[threading.Thread]) -> None:
     while not lifecycle.stopping.wait(LOOK_EVERY_S):
         parts.look()
+        if not gc.isenabled() and all(i.synced.is_set() for i in parts.informers.values()):
+            # What stays for good is never looked through again: no answer waits for that.
+            gc.collect()
+            gc.freeze()
+            gc.enable()
         if not all(thread.is_alive() for thread in threads):
             # A view that stands still would promise cards by an old account: start afresh.
             sys.exit("hami-extender: a watch ended by an error, see the log above; restarting")

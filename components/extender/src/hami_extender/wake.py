@@ -86,17 +86,18 @@ class Waker:
         snapshot, now = self._snapshot, self._now()
         # A claim that nobody redeemed may be all that stands in the way.
         snapshot.expire_claims()
-        changed = [n for n, s in snapshot.ledger.nodes.items() if s.version > self._seen]
-        versions = (state.version for state in snapshot.ledger.nodes.values())
-        self._seen = max(versions, default=self._seen)
+        journal, nodes = snapshot.ledger.journal, snapshot.ledger.nodes
+        told = journal.since(self._seen)
+        self._seen = journal.position
+        changed = nodes.keys() if told is None else told
         fits_any = snapshot.verdicts.fits_any
         found: list[Waiting] = []
         for uid, waiting in list(self._waiting.items()):
             if uid not in snapshot.pods or uid in snapshot.ledger.holdings:
                 del self._waiting[uid]
             elif waiting.fits_since is None:
-                nodes = snapshot.ledger.nodes.keys() if self._budget_moved(waiting) else changed
-                waiting.fits_since = now if fits_any(waiting.question, nodes) else None
+                asked = nodes.keys() if self._budget_moved(waiting) else changed
+                waiting.fits_since = now if fits_any(waiting.question, asked) else None
             elif now - waiting.fits_since >= GRACE_S and len(found) < WOKEN_AT_ONCE:
                 # Once for each change: a pod that kube-scheduler's own rules keep out stays out.
                 waiting.fits_since = None
