@@ -49,7 +49,7 @@ def main() -> None:
 def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> None:
     """Serve until `lifecycle` stops, then let the binds under way finish."""
     registry = CollectorRegistry()
-    parts = Parts(config, snapshot, api, registry, version("hami-extender"))
+    parts = Parts(config, snapshot, api, registry, build=version("hami-extender"))
     for name, informer in parts.informers.items():
         lifecycle.ready_when(name, informer.missing)
     serve(status_app(lifecycle, registry), config.status_host, config.status_port)

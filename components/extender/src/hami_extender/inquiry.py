@@ -1,6 +1,5 @@
 """The listener for people: GET /explain, POST /simulate, GET /state, each with a token."""
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from hami_extender.explain import NODES_TOLD, UnknownPod
 from hami_extender.render import pod_text, pods_text
 from hami_extender.simulate import ManifestError, read_manifest
 from hami_extender.survey import PodAnswer
+from hami_extender.wire import NAME
 from hamikit.cluster import ApiError, Unreachable
 from hamikit.objects import Pod
 
@@ -21,8 +21,6 @@ App = falcon.App[falcon.Request, falcon.Response]
 MAX_MANIFEST = 3 * 2**20
 """Bytes; the API server takes no larger object."""
 MAX_NODES = 10_000
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
-"""Of a pod or namespace; it becomes part of a path of the API."""
 
 
 class Explains(Protocol):
@@ -151,7 +149,7 @@ def create_inquiry(
 
 def _pod_name(request: falcon.Request) -> tuple[str, str]:
     namespace, _, name = request.get_param("pod", default="").partition("/")
-    if not _NAME.fullmatch(namespace) or not _NAME.fullmatch(name):
+    if not NAME.fullmatch(namespace) or not NAME.fullmatch(name):
         raise falcon.HTTPBadRequest(description="write the pod as ?pod=namespace/name")
     return namespace, name
 

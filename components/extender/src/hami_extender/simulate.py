@@ -12,6 +12,7 @@ from hami_extender.explain import NODES_TOLD
 from hami_extender.selection import BAD_REQUEST
 from hami_extender.snapshot import Snapshot
 from hami_extender.survey import PodAnswer, Survey, devices_of, reasons_of
+from hami_extender.wire import UNREADABLE
 from hamikit.devices import DeviceFamily
 from hamikit.fill import wish_of
 from hamikit.objects import Container, Pod
@@ -55,7 +56,7 @@ def _document(body: bytes) -> Any:
     if body.lstrip()[:1] == b"{":
         try:
             return msgspec.json.decode(body)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise ManifestError(f"the body is not JSON: {error}") from error
     if len(body) > YAML_LIMIT:
         raise ManifestError(f"YAML of more than {YAML_LIMIT} bytes is not read; send JSON")

@@ -3,6 +3,7 @@
 Source: k8s.io/kube-scheduler/extender/v1 types.go.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,10 @@ _LIST = msgspec.json.Decoder(list[msgspec.Raw] | None)
 _NUMBER = msgspec.json.Decoder(int | None)
 _TEXT = msgspec.json.Decoder(str)
 _NULL = b"null"
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+"""What decoding raises for bytes that are no message, nested ever deeper, or no text."""
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
+"""Of a pod or namespace; it becomes part of a path of the API."""
 _NOTHING = msgspec.Raw(_NULL)
 
 
@@ -87,7 +92,7 @@ class FilterResult:
 def _parts(body: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
     try:
         return {key.lower(): value for key, value in _PARTS.decode(body).items()}
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise WireError(f"body is not a JSON object: {error}") from error
 
 
@@ -108,7 +113,7 @@ def decode_filter(body: bytes) -> FilterArgs:
             node_names=_NAMES.decode(parts.get("nodenames", _NOTHING)),
             nodes=None if bytes(nodes) == _NULL else nodes,
         )
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise WireError(f"extender args: {error}") from error
 
 
@@ -126,8 +131,11 @@ def decode_bind(body: bytes) -> BindArgs:
         raise WireError(
             f"binding args miss {error}; needed are PodName, PodNamespace, PodUID, Node"
         ) from error
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise WireError(f"binding args: {error}") from error
+    for key, value in zip(("PodName", "PodNamespace"), values, strict=False):
+        if not NAME.fullmatch(value):
+            raise WireError(f"binding args: {key} {value[:300]!r} is no name")
     return BindArgs(*values)
 
 
@@ -150,7 +158,7 @@ def decode_preempt(body: bytes) -> PreemptArgs:
             for name, raw in _decoded_map(parts.get("nodenametovictims", _NOTHING)).items()
         }
         return PreemptArgs(_POD.decode(raw_pod), nodes)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise WireError(f"preemption args: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """The extender's parts, put together."""
 
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -44,15 +45,24 @@ class Parts:
     """All parts of one extender; nothing runs yet but what follows the lease and sends events."""
 
     def __init__(
-        self, config: Config, snapshot: Snapshot, api: Api, registry: CollectorRegistry, build: str
+        self,
+        config: Config,
+        snapshot: Snapshot,
+        api: Api,
+        registry: CollectorRegistry,
+        *,
+        build: str = "",
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config, self._snapshot, self._api = config, snapshot, api
         self._metrics = VerbMetrics(registry, build)
         registry.register(ClusterCollector(snapshot))
-        self.flights = Flights(snapshot, api)
-        self._locks = NodeLocks(snapshot, api, self.flights, expire_s=config.lock_timeout_s)
-        self._waker = Waker(snapshot, api)
-        self._attempts = Attempts(snapshot)
+        self.flights = Flights(snapshot, api, now=now)
+        self._locks = NodeLocks(
+            snapshot, api, self.flights, expire_s=config.lock_timeout_s, now=now
+        )
+        self._waker = Waker(snapshot, api, now=now)
+        self._attempts = Attempts(snapshot, now=now)
         self._policies = Policies(config.node_policy, config.gpu_policy, config.shortlist)
         self._preemptor = Preemptor(snapshot, config.gpu_policy, missing=self.missing)
         self.nodes = Informer(api, "/api/v1/nodes", Node, self._on_node)
