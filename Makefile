@@ -70,6 +70,7 @@ test: lint unit e2e ## everything that this machine can test
 	@$(MAKE) --no-print-directory down
 
 soak: install ## the long storms
+	STORMS=40 STORM_STEPS=1500 $(RUN) pytest -q --timeout 900 components/extender/tests/test_storm.py
 	CHAOS_ROUNDS=10 $(RUN) pytest -q -m cluster e2e/test_chaos.py
 
 release: setup ## a component's release: make release C=webhook V=0.2.0 (DRY=1 only shows it)

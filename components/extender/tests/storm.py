@@ -284,7 +284,9 @@ class Storm:
 
     def garbage(self):
         """An annotation that nobody can read."""
-        self.annotate(NODE_REGISTER=self.random.choice(("junk", "[]", '[{"id":3}]', "")))
+        self.annotate(
+            NODE_REGISTER=self.random.choice(("junk", "[]", '[{"id":3}]', "", "[" * 200_000))
+        )
         self.annotate(NODE_LOCK=self.random.choice(("junk", "a,b", "x,default,nobody")))
 
     def pause(self):

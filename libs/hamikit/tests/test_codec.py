@@ -238,3 +238,22 @@ def test_pair_scores():
     for bad in ("", "{}", '[{"uuid":1}]', '[{"uuid":"a","score":{"b":"x"}}]'):
         with pytest.raises(CodecError, match="pair scores"):
             decode_pair_scores(bad)
+
+
+@pytest.mark.parametrize("decode", [decode_register, decode_register_csv, decode_pair_scores])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        '{"a":' * 40_000,
+        '[{"id":"x","custominfo":' + '{"a":' * 40_000,
+        '[{"ID":' + "[" * 200_000,
+        '[{"uuid":' + "[" * 200_000,
+        "\ud800",
+    ],
+    ids=["lists", "objects", "free data", "any case", "scores", "no text"],
+)
+def test_no_annotation_ends_its_reader(decode, text):
+    """Whatever depth a node writes: one that no decoder bears ended the whole scheduler."""
+    with pytest.raises(CodecError):
+        decode(text)

@@ -44,6 +44,9 @@ class RegisteredDevice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=
     custominfo: dict[str, Any] | None = None
 
 
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+"""A node may write anything, and nothing that it writes may end whoever reads it: a list in a list
+in a list has a quarter of a million levels in an annotation."""
 _REGISTER = msgspec.json.Decoder(list[RegisteredDevice])
 
 
@@ -57,7 +60,7 @@ def decode_register(text: str) -> list[RegisteredDevice]:
         devices = _REGISTER.decode(text)
     except msgspec.ValidationError:
         devices = _decode_any_case(text)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise CodecError(f"register annotation is not JSON: {error}") from error
     if any(not device.id for device in devices):
         devices = _decode_any_case(text)
@@ -71,7 +74,7 @@ def _decode_any_case(text: str) -> list[RegisteredDevice]:
         entries = msgspec.convert(json.loads(text), list[dict[str, Any]])
         lowered = [{key.lower(): value for key, value in entry.items()} for entry in entries]
         devices = msgspec.convert(lowered, list[RegisteredDevice])
-    except (msgspec.ValidationError, ValueError) as error:
+    except _UNREADABLE as error:
         raise CodecError(f"register annotation is not an array of devices: {error}") from error
     if any(not device.id for device in devices):
         raise CodecError("register annotation has a device without id")
@@ -145,7 +148,7 @@ def decode_pair_scores(text: str) -> dict[str, dict[str, int]]:
     """
     try:
         return {entry.uuid: entry.score for entry in _PAIR_SCORES.decode(text)}
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise CodecError(f"pair scores are no array of uuid and score: {error}") from error
 
 
