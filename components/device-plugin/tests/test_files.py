@@ -1,6 +1,7 @@
 """Our files on a node, and the node's own CDI specifications."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from hami_device_plugin.config import Config
 from hami_device_plugin.hostfiles import HostFiles, NotDelivered
 from hami_device_plugin.stock import CheckpointFile, Stock
 from hamikit.codec import RegisteredDevice
+from hamikit.names import CONTROL_GROUP
 from hamikit.region import USAGE_SIZE, Control, ControlDevice, read_control, write_control
 
 ONE = Control((ControlDevice("GPU-a", 1 << 20, 30),))
@@ -26,10 +28,12 @@ def test_only_the_usage_file_is_writable_by_a_tenant(node):
     files.put_limits("u", "c", ONE)
     folder = node.vgpu / "containers/u_c"
     assert {path.name: mode(path) for path in folder.iterdir()} == {
-        "control": "0o644",
+        "control": "0o664",
         "usage": "0o666",
         "libvgpu.so": "0o444",
     }
+    # Mounted read-only for the tenant; the monitor writes who has to wait.
+    assert (folder / "control").stat().st_gid == CONTROL_GROUP
     assert (folder / "usage").stat().st_size == USAGE_SIZE
     assert (mode(folder), mode(node.vgpu / "grants")) == ("0o755", "0o700")
 
@@ -56,6 +60,17 @@ def test_limits_in_force_are_left_alone(node):
     files.put_limits("u", "c", ONE)
     assert read_control(path).suspended
     assert path.stat().st_ino == inode
+
+
+def test_new_limits_leave_what_the_monitor_told(node):
+    """It owns these fields; else a container would run that has to wait, until it looks again."""
+    files = HostFiles(node.vgpu)
+    files.put_limits("u", "c", ONE)
+    path = node.vgpu / "containers/u_c/control"
+    write_control(path, Control(ONE.devices, suspended=True, blocked=True, contended=True))
+    wanted = Control((ControlDevice("GPU-a", 2 << 20, 50),), priority=0)
+    files.put_limits("u", "c", wanted)
+    assert read_control(path) == replace(wanted, suspended=True, blocked=True, contended=True)
 
 
 def test_a_damaged_control_file_is_replaced(node):

@@ -2,12 +2,14 @@
 
 import pytest
 
-from hami_monitor.accounts import granted
+from hami_monitor import accounts as module
+from hami_monitor.accounts import own_account
 from hami_monitor.attribution import NO_SIGHT
 from hami_monitor.container_metrics import ContainerCollector
 from hami_monitor.containers import Unreadable, read_containers
 from hamikit.codec import GrantedDevice
 from hamikit.names import POD_DEVICES_ALLOCATED
+from hamikit.region import Control, ControlDevice, OverheadPolicy, read_usage
 
 MIB = 1 << 20
 GRANT = {POD_DEVICES_ALLOCATED: ";GPU-a,NVIDIA,3000,30:;"}
@@ -18,6 +20,20 @@ def accounts(root, *pods):
     unreadable = Unreadable()
     readings = read_containers(root, pods, unreadable)
     return [reading.account for reading in readings], unreadable.counts()
+
+
+@pytest.mark.parametrize(
+    ("policy", "used"), [(OverheadPolicy.REPORT, 16), (OverheadPolicy.STRICT, 318)]
+)
+def test_contexts_are_used_memory_where_they_count(granted, policy, used):
+    """As the policy of the node says, which stands in the control file."""
+    usage = granted("uid-a_main", ("GPU-a", 1000, 0))
+    usage.used(0, 16 * MIB)
+    usage.process(0, buffer=16 * MIB, context=300 * MIB, module=2 * MIB)
+    control = Control((ControlDevice("GPU-a", 1000 * MIB),), overhead_policy=policy)
+    (device,) = own_account(control, read_usage(usage.path)).devices
+    assert device.used_bytes == used * MIB
+    assert (device.context_bytes, device.module_bytes) == (300 * MIB, 2 * MIB)
 
 
 @pytest.mark.parametrize("version", [0, 1])
@@ -87,15 +103,21 @@ def test_a_static_pods_folder_is_found_by_its_hash(root, make_pod, granted):
 def test_an_annotation_that_cannot_be_read_grants_nothing(make_pod, text):
     """What was granted is then unknown, not zero."""
     assert (
-        granted(make_pod("uid-a", "main", annotations={POD_DEVICES_ALLOCATED: text}), "main") == ()
+        module.granted(make_pod("uid-a", "main", annotations={POD_DEVICES_ALLOCATED: text}), "main")
+        == ()
     )
 
 
 def test_grants_go_by_the_containers_order(make_pod):
     """Init containers first."""
     pod = make_pod("uid-a", "main", "side", init=("prepare",), annotations=GRANT)
-    assert granted(pod, "main") == (GrantedDevice("GPU-a", "NVIDIA", 3000, 30),)
-    assert granted(pod, "prepare") == granted(pod, "side") == granted(pod, "absent") == ()
+    assert module.granted(pod, "main") == (GrantedDevice("GPU-a", "NVIDIA", 3000, 30),)
+    assert (
+        module.granted(pod, "prepare")
+        == module.granted(pod, "side")
+        == module.granted(pod, "absent")
+        == ()
+    )
 
 
 def test_mig_instances_are_shown_by_the_annotation(make_pod, tmp_path):

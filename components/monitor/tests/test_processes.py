@@ -99,6 +99,8 @@ def test_keeps_no_descriptor_of_what_nobody_asks_for():
 
 def test_our_own_process_is_found():
     """The real /proc, cgroup v1 or v2."""
-    own = Processes().look_up([os.getpid()])[os.getpid()]
+    processes = Processes()
+    own = processes.look_up([os.getpid()])[os.getpid()]
+    processes.close()
     assert (own.pid, own.ns_pid) == (os.getpid(), os.getpid())
     assert own.command.startswith("py")

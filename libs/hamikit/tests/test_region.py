@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from hamikit import region, region_layout
 from hamikit.region import (
     CONTROL_SIZE,
     USAGE_SIZE,
+    Activity,
     Control,
     ControlDevice,
     ControlFlag,
@@ -35,6 +37,7 @@ from hamikit.region import (
     read_control,
     read_file,
     read_usage,
+    update_control,
     write_control,
 )
 
@@ -383,3 +386,80 @@ def test_the_checksum_covers_the_whole_body():
     with pytest.raises(RegionError, match="checksum"):
         parse_control(bytes(image))
     assert zlib.crc32(b"123456789") == 0xCBF43926  # the CRC that the C side computes
+
+
+def test_an_update_keeps_what_others_changed(tmp_path):
+    """Read and written under one lock: two writers of different fields lose nothing."""
+    path = tmp_path / "control"
+    write_control(path, Control((ControlDevice("GPU-a", 1),), priority=0))
+    start = threading.Barrier(2)
+
+    def limits():
+        start.wait(30)
+        for size in range(2, 202):
+            update_control(
+                path, lambda now, s=size: replace(now, devices=(ControlDevice("GPU-a", s),))
+            )
+
+    def blocks():
+        start.wait(30)
+        for turn in range(201):
+            update_control(path, lambda now, t=turn: replace(now, blocked=t % 2 == 0))
+
+    threads = [threading.Thread(target=work) for work in (limits, blocks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    found = read_control(path)
+    assert (found.devices[0].memory_limit_bytes, found.blocked, found.priority) == (201, True, 0)
+
+
+def test_an_update_without_a_change_wakes_nobody(tmp_path):
+    """Else every look would make every waiting process look, too."""
+    path = tmp_path / "control"
+    write_control(path, Control((ControlDevice("GPU-a", 1),)))
+    before = path.read_bytes()
+    assert update_control(path, lambda now: replace(now, blocked=False)) is False
+    assert path.read_bytes() == before
+    assert update_control(path, lambda now: replace(now, blocked=True)) is True
+
+
+def test_an_update_of_a_damaged_file_is_refused(tmp_path):
+    """Nobody can tell what its other fields were."""
+    path = tmp_path / "control"
+    path.write_bytes(b"x" * CONTROL_SIZE)
+    with pytest.raises(RegionError):
+        update_control(path, lambda now: now)
+    with pytest.raises(FileNotFoundError):
+        update_control(tmp_path / "absent", lambda now: now)
+
+
+def put_activity(path, slot, last_ns, state=1):
+    """A slot whose process launched something at that time."""
+    with path.open("r+b") as file:
+        file.seek(8192 + slot * 1152)
+        file.write(struct.pack("<IiQQ", state, 7, 1, last_ns))
+
+
+def test_the_newest_activity_of_a_container(tmp_path):
+    """Of slots in use; a new process is seen at the next scan, a known one at every look."""
+    path = tmp_path / "usage"
+    create_usage(path)
+    activity = Activity(path)
+    assert activity.newest_ns(scan=True) == 0
+    put_activity(path, 3, 500)
+    put_activity(path, 255, 900)
+    put_activity(path, 4, 9999, state=0)
+    assert activity.newest_ns(scan=False) == 0
+    assert activity.newest_ns(scan=True) == 900
+    put_activity(path, 3, 1000)
+    assert activity.newest_ns(scan=False) == 1000
+
+
+def test_activity_of_a_file_that_is_none_is_refused(tmp_path):
+    """As every reading of a tenant's file."""
+    path = tmp_path / "usage"
+    path.write_bytes(b"short")
+    with pytest.raises(RegionError):
+        Activity(path).newest_ns(scan=True)

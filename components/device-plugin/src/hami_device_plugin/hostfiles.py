@@ -11,6 +11,7 @@ import re
 import shutil
 import struct
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -28,6 +29,7 @@ from hamikit.region import (
     RegionError,
     create_usage,
     read_control,
+    update_control,
     write_control,
 )
 
@@ -109,8 +111,11 @@ class HostFiles:
             log.warning("control file is replaced", path=str(path), error=str(error))
             path.unlink()
             present = ()
-        if present != wanted.devices:
+        if not present:
             write_control(path, wanted)
+        elif present != wanted.devices:
+            update_control(path, lambda now: _kept(now, wanted))
+        _open_to_monitor(path)
         create_usage(folder / names.USAGE_NAME)
         # The folder itself is mounted, read-only: there the library's mount needs a place to be.
         (folder / names.LIB_NAME).touch(mode=0o444)
@@ -188,6 +193,25 @@ class HostFiles:
         for path in self._grants.glob("*.json"):
             found.setdefault(path.stem, path.stat().st_mtime)
         return found
+
+
+def _kept(present: Control, wanted: Control) -> Control:
+    """What is wanted, with what the monitor has told the container meanwhile."""
+    return replace(
+        wanted,
+        suspended=present.suspended,
+        blocked=present.blocked,
+        contended=present.contended,
+    )
+
+
+def _open_to_monitor(path: Path) -> None:
+    """Let the monitor, which is not root, write its own fields; tenants have the file read-only."""
+    try:
+        os.chown(path, -1, names.CONTROL_GROUP)
+        path.chmod(0o664)
+    except PermissionError as error:
+        log.warning("the monitor cannot tell this container anything", error=str(error))
 
 
 def _locked(path: Path) -> bool:

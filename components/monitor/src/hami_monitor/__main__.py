@@ -1,7 +1,9 @@
 """The monitor's process: puts the parts together and runs them."""
 
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
@@ -16,6 +18,7 @@ from hami_monitor.collectors import MIB, BuildInfo, HostCollector, register
 from hami_monitor.config import Config, load
 from hami_monitor.container_metrics import ContainerCollector
 from hami_monitor.evict import EvictionCollector, Evictor
+from hami_monitor.governor import FeedbackCollector, Governor
 from hami_monitor.holdings import Holdings
 from hami_monitor.host import Host
 from hami_monitor.legacy import WithLegacy
@@ -24,20 +27,21 @@ from hamikit import logs
 from hamikit.cluster import Api
 from hamikit.events import Events
 from hamikit.gpu import Nvml
-from hamikit.informer import READ_TIMEOUT_S, Informer
+from hamikit.informer import READ_TIMEOUT_S, Change, Informer
 from hamikit.objects import Pod
 from hamikit.service import Lifecycle, serve, status_app
 
 log = structlog.get_logger()
 
+_GOODBYE_S: Final = 5.0
 _ONCE_S: Final = 20.0
 """How long --once waits for the pods and for NVML."""
 
 
-def pods_of(api: Api, node: str) -> Informer[Pod]:
+def pods_of(api: Api, node: str, on_change: Callable[[Change[Pod]], None]) -> Informer[Pod]:
     """All pods of one node, kept current: a pod that asked for nothing may use a card, too."""
     query = {"fieldSelector": f"spec.nodeName={node}"}
-    return Informer(api, "/api/v1/pods", Pod, lambda _change: None, query=query)
+    return Informer(api, "/api/v1/pods", Pod, on_change, query=query)
 
 
 def is_fresh(pods: Informer[Pod]) -> bool:
@@ -59,6 +63,7 @@ def run(config: Config) -> int:
     parts.host.start(lifecycle.stopping)
     if config.once:
         return _once(parts)
+    feedback = parts.governor.start(lifecycle.stopping) if config.feedback else None
     try:
         serve(status_app(lifecycle, parts.registry), config.host, config.port)
     except OSError as error:
@@ -66,6 +71,10 @@ def run(config: Config) -> int:
     log.info("serving", port=config.port)
     lifecycle.stopping.wait()
     parts.pods.stop()
+    if feedback is not None:
+        # Whom it keeps waiting would wait for ever.
+        parts.changed.set()
+        feedback.join(_GOODBYE_S)
     log.info("stopped")
     return 0
 
@@ -76,12 +85,17 @@ class Parts:
 
     pods: Informer[Pod]
     host: Host
+    governor: Governor
+    changed: threading.Event
     registry: CollectorRegistry
 
     @classmethod
     def of(cls, config: Config, api: Api) -> "Parts":
         """Put everything together."""
-        node, pods = config.node_name, pods_of(api, config.node_name)
+        node = config.node_name
+        changed = threading.Event()
+        pods = pods_of(api, node, lambda _change: changed.set())
+        governor = Governor(config.containers, pods.items, changed)
         evictor = Evictor(api, config.evict, dry_run=config.evict_dry_run)
         auditor = Auditor(
             pods.items,
@@ -108,8 +122,9 @@ class Parts:
             *(map(WithLegacy, told) if config.legacy_metrics else told),
             AuditCollector(auditor, node, lambda: host.state().up),
             EvictionCollector(evictor, node),
+            FeedbackCollector(governor, node),
         )
-        return cls(pods, host, registry)
+        return cls(pods, host, governor, changed, registry)
 
 
 def _once(parts: Parts) -> int:

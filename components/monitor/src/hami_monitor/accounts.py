@@ -1,14 +1,14 @@
 """What one container was granted and says it uses, whichever limiter keeps its account."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hamikit import names
 from hamikit.codec import CodecError, GrantedDevice, decode_grant
 from hamikit.hami_region import HamiRegion
 from hamikit.objects import Pod
-from hamikit.region import Control, Kind, Usage, UsageDevice
+from hamikit.region import Control, Kind, OverheadPolicy, Usage, UsageDevice
 
 MIB: Final = 1 << 20
 _BUFFERS: Final = tuple(kind for kind in Kind if kind not in (Kind.CONTEXT, Kind.MODULE))
@@ -58,23 +58,25 @@ def own_account(control: Control, usage: Usage | None) -> Account:
     """From our files: limits as the host wrote them, all else as the tenant's limiter counts."""
     if usage is None:
         return Account(tuple(_limits(control)))
-    devices = tuple(
-        DeviceAccount(
-            index=limits.index,
-            uuid=limits.uuid,
-            limit_bytes=limits.limit_bytes,
-            core_percent=limits.core_percent,
-            used_bytes=usage.devices[limits.index].used_bytes,
-            buffer_bytes=_share(usage, limits.index, _BUFFERS),
-            # The limiter does not record these everywhere: 0 may mean that nobody looked.
-            context_bytes=_share(usage, limits.index, (Kind.CONTEXT,)) or None,
-            module_bytes=_share(usage, limits.index, (Kind.MODULE,)) or None,
-            counters=usage.devices[limits.index],
-        )
-        for limits in _limits(control)
-    )
+    strict = control.overhead_policy is OverheadPolicy.STRICT
+    devices = tuple(_own_device(limits, usage, strict=strict) for limits in _limits(control))
     last_ns = max((process.last_activity_ns for process in usage.processes), default=0)
     return Account(devices, last_ns / 1e9 if last_ns else None, usage.unlimited_starts > 0)
+
+
+def _own_device(limits: DeviceAccount, usage: Usage, *, strict: bool) -> DeviceAccount:
+    counters = usage.devices[limits.index]
+    context = _share(usage, limits.index, (Kind.CONTEXT,))
+    module = _share(usage, limits.index, (Kind.MODULE,))
+    return replace(
+        limits,
+        used_bytes=counters.used_bytes + (context + module if strict else 0),
+        buffer_bytes=_share(usage, limits.index, _BUFFERS),
+        # The limiter does not record these everywhere: 0 may mean that nobody looked.
+        context_bytes=context or None,
+        module_bytes=module or None,
+        counters=counters,
+    )
 
 
 def _limits(control: Control) -> Iterable[DeviceAccount]:

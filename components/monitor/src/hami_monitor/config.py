@@ -27,10 +27,10 @@ class Config:
     """All settings.
 
     NVML is asked every `nvml_interval_s` seconds; an answer that takes longer than
-    `nvml_deadline_s` counts as none. A process may hold `audit_overhead_mib` beside what the
-    limiter counts; the host's own `audit_host_programs` may use cards. Pods of findings of the
-    kinds `evict` are evicted, with `evict_dry_run` in name only. `once` prints the metrics a single
-    time and ends.
+    `nvml_deadline_s` counts as none. With `feedback` containers of low priority wait. A process may
+    hold `audit_overhead_mib` beside what the limiter counts; the host's own `audit_host_programs`
+    may use cards. Pods of findings of the kinds `evict` are evicted, with `evict_dry_run` in name
+    only. `once` prints the metrics a single time and ends.
     """
 
     node_name: str
@@ -40,6 +40,7 @@ class Config:
     port: int = names.PORT_MONITOR_METRICS
     nvml_interval_s: float = 1.0
     nvml_deadline_s: float = 10.0
+    feedback: bool = True
     audit_overhead_mib: int = 1024
     audit_host_programs: tuple[str, ...] = HOST_PROGRAMS
     evict: tuple[Kind, ...] = ()
@@ -77,6 +78,7 @@ class Config:
             port=port,
             nvml_interval_s=_seconds("--nvml-interval", given.nvml_interval),
             nvml_deadline_s=_seconds("--nvml-deadline", given.nvml_deadline),
+            feedback=_switch("--feedback", given.feedback),
             audit_overhead_mib=_whole("--audit-overhead-mib", given.audit_overhead_mib),
             audit_host_programs=split_list(given.audit_host_programs),
             evict=_kinds(given.audit_evict),
@@ -125,6 +127,12 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         default=get("NVML_DEADLINE") or "10",
         metavar="SECONDS",
         help="after this long NVML counts as silent [NVML_DEADLINE, %(default)s]",
+    )
+    add(
+        "--feedback",
+        default=get("FEEDBACK") or "true",
+        metavar="BOOL",
+        help="tell containers whether they have to wait [FEEDBACK, %(default)s]",
     )
     add(
         "--audit-overhead-mib",

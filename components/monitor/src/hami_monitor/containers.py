@@ -104,22 +104,36 @@ def read_containers(root: Path, pods: Iterable[Pod], unreadable: Unreadable) -> 
     stale. So are folders of pods we do not know: they have no name to be reported under. No file
     below `root` can make this fail.
     """
+    for folder, pod, container in containers_of(root, pods, unreadable):
+        reading = read_folder(folder, pod, container, unreadable)
+        if reading is not None:
+            yield reading
+
+
+def containers_of(
+    root: Path, pods: Iterable[Pod], unreadable: Unreadable
+) -> Iterator[tuple[Path, Pod, str]]:
+    """The folders of containers of `pods` that run, as far as one knows."""
     by_uid = pods_by_uid(pods)
     for folder in _folders(root, unreadable):
         uid, _, container = folder.name.partition("_")
         pod = by_uid.get(uid)
         if pod is not None and _wanted(pod, container):
-            reading = read_folder(folder, pod, container, unreadable)
-            if reading is not None:
-                yield reading
+            yield folder, pod, container
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder is HAMi's: its container may write there, also what looks like ours.
+
+    FileNotFoundError when it is gone.
+    """
+    return bool(folder.stat().st_mode & stat.S_IWOTH)
 
 
 def read_folder(folder: Path, pod: Pod, container: str, unreadable: Unreadable) -> Reading | None:
     """One container's files, ours or HAMi's; None when none of them says anything."""
     try:
-        # HAMi's folders are open to their containers, which could put files like ours there.
-        foreign = bool(folder.stat().st_mode & stat.S_IWOTH)
-        if foreign:
+        if is_foreign(folder):
             return _read_foreign(folder, pod, container, unreadable)
     except FileNotFoundError:
         return None  # gone meanwhile: a container that ended

@@ -113,6 +113,8 @@ CURRENT_NAME: Final = "current"
 CONTAINERS_NAME: Final = "containers"
 CONTROL_NAME: Final = "control"
 USAGE_NAME: Final = "usage"
+CONTROL_GROUP: Final = 65532
+"""Group of the control files: the monitor's, which writes who has to wait."""
 
 # Paths inside a container.
 CONTAINER_VGPU_DIR: Final = "/usr/local/vgpu"

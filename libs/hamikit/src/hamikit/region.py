@@ -11,12 +11,13 @@ import os
 import stat
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from hamikit.region_layout import (
+    ACTIVITY,
     BODY_AT,
     BODY_SIZE,
     CONTROL_MAGIC,
@@ -31,7 +32,9 @@ from hamikit.region_layout import (
     USAGE_MAGIC,
     USAGE_SIZE,
     USAGE_VERSION,
+    activity_at,
     check_header,
+    live_slots,
     pack_body,
     pack_control,
     parse_control,
@@ -61,6 +64,7 @@ __all__ = [
     "USAGE_MAGIC",
     "USAGE_SIZE",
     "USAGE_VERSION",
+    "Activity",
     "Control",
     "ControlDevice",
     "ControlFlag",
@@ -79,6 +83,7 @@ __all__ = [
     "read_control",
     "read_file",
     "read_usage",
+    "update_control",
     "write_control",
 ]
 
@@ -137,16 +142,21 @@ def write_control(target: Path | int, control: Control) -> None:
         return
     with _writable(target) as fd:
         check_header(os.pread(fd, CONTROL_SIZE, 0), CONTROL_MAGIC, CONTROL_VERSION, CONTROL_SIZE)
-        with mmap.mmap(fd, CONTROL_SIZE) as mapped:
-            word = ctypes.c_uint32.from_buffer(mapped, EPOCH_AT)
-            epoch = (word.value + 1) & 0xFFFFFFFF
-            start = BODY_AT + (epoch & 1) * BODY_SIZE
-            try:
-                mapped[start : start + BODY_SIZE] = pack_body(control, epoch)
-                word.value = epoch  # one aligned store; the checksum catches who sees it early
-                _wake_waiters(word)
-            finally:
-                del word  # the map cannot be closed while ctypes holds it
+        _publish(fd, control)
+
+
+def _publish(fd: int, control: Control) -> None:
+    """Put a body in force in a well-formed file whose lock we hold."""
+    with mmap.mmap(fd, CONTROL_SIZE) as mapped:
+        word = ctypes.c_uint32.from_buffer(mapped, EPOCH_AT)
+        epoch = (word.value + 1) & 0xFFFFFFFF
+        start = BODY_AT + (epoch & 1) * BODY_SIZE
+        try:
+            mapped[start : start + BODY_SIZE] = pack_body(control, epoch)
+            word.value = epoch  # one aligned store; the checksum catches who sees it early
+            _wake_waiters(word)
+        finally:
+            del word  # the map cannot be closed while ctypes holds it
 
 
 def create_usage(path: Path) -> None:
@@ -230,3 +240,47 @@ def read_usage(path: Path) -> Usage:
         except RegionError as error:
             raise RegionError(f"{path}: {error}") from error
         return usage.without(p.slot for p in usage.processes if not _is_held(fd, p.slot))
+
+
+def update_control(path: Path, change: Callable[[Control], Control]) -> bool:
+    """Change the grant in force, reading and writing under one lock; whether there was a change.
+
+    Several programs own fields of this file. Each changes its own in what the file says at that
+    moment, so that nobody puts back what another has just replaced.
+    """
+    with _writable(path) as fd:
+        present = parse_control(os.pread(fd, CONTROL_SIZE, 0))
+        wanted = change(present)
+        if wanted == present:
+            return False
+        _publish(fd, wanted)
+        return True
+
+
+class Activity:
+    """When the processes of a container last launched or allocated something.
+
+    Cheap to ask often: between two scans only the slots in use are read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._live: list[int] = []
+
+    def newest_ns(self, *, scan: bool) -> int:
+        """Unix time in nanoseconds, 0 when nothing was seen; `scan` looks for new processes too.
+
+        FileNotFoundError, RegionError as `read_usage`.
+        """
+        with _wary(self._path, USAGE_SIZE) as fd:
+            if scan:
+                self._live = live_slots(os.pread(fd, USAGE_SIZE, 0))
+            return max((_activity(fd, slot) for slot in self._live), default=0)
+
+
+def _activity(fd: int, slot: int) -> int:
+    data = os.pread(fd, ACTIVITY.size, activity_at(slot))
+    if len(data) < ACTIVITY.size:
+        return 0  # cut off meanwhile
+    (last_ns,) = ACTIVITY.unpack(data)
+    return int(last_ns)

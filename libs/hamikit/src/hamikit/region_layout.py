@@ -46,6 +46,7 @@ _USAGE_COUNTERS_AT = 16
 _USAGE_DEVICE = struct.Struct("<QQQ104xqQQQ96x")
 _USAGE_DEVICES_AT = 4096
 _SLOT = struct.Struct("<IiQQ8x16s80x")
+ACTIVITY = struct.Struct("<Q")
 _SHARES = struct.Struct("<8Q")
 _SLOT_SIZE = 1152
 _SLOTS_AT = 8192
@@ -179,6 +180,17 @@ def parse_control(data: bytes) -> Control:
         raise RegionError(
             f"a field has a value that this program does not know: {error}"
         ) from error
+
+
+def live_slots(data: bytes) -> list[int]:
+    """The slots in use in a whole usage file, whatever else it holds."""
+    states = memoryview(data)[_SLOTS_AT:USAGE_SIZE].cast("I")[:: _SLOT_SIZE // 4].tolist()
+    return [slot for slot, state in enumerate(states) if state == _LIVE]
+
+
+def activity_at(slot: int) -> int:
+    """Where a slot says when its process was last active."""
+    return _SLOTS_AT + slot * _SLOT_SIZE + 16
 
 
 def _parse_process(data: bytes, slot: int) -> UsageProcess | None:
