@@ -8,6 +8,7 @@ from hami_extender.explain import LEFT_OUT, UnknownPod
 from hami_extender.usage import Kind
 from hamikit.cluster import ApiError, Unreachable
 from hamikit.codec import GrantedDevice
+from hamikit.informer import Change
 
 
 def test_a_waiting_pod():
@@ -57,6 +58,11 @@ def test_room_that_kube_scheduler_does_not_offer():
     assert before.nodes[0].detail == ""
     world.filter(pod, ["full"])
     answer = world.explain()
+    world.snapshot.on_node(Change(None, make_node("full", device("a"))))
+    assert {node.node: node.detail for node in world.explain().nodes} == {
+        "free": LEFT_OUT,
+        "full": "",
+    }
     assert (answer.fitting, answer.refused) == (1, 1)
     assert answer.nodes[0].node == "free"
     assert answer.nodes[0].detail == LEFT_OUT

@@ -5,13 +5,15 @@ import json
 import falcon.testing
 import pytest
 from explain_world import ExplainWorld
-from extender_kit import container, device, make_node, pod_object
+from extender_kit import container, device, make_node, make_pod, pod_object
 
 from hami_extender import inquiry, state
 from hami_extender.access import Person, Stranger
 from hami_extender.flights import Flights
 from hami_extender.inquiry import MAX_MANIFEST, create_inquiry
+from hami_extender.usage import Kind
 from hamikit.cluster import Unreachable
+from hamikit.codec import GrantedDevice
 
 
 class Gate:
@@ -124,6 +126,9 @@ def test_state(face):
     assert (pod["pod"], pod["kind"], pod["node"]) == ("default/on-GPU-a", "grant", "n")
     assert pod["taken"] == {"GPU-a": {"slots": 1, "memory_mib": 1000, "cores": 30}}
     assert view["waiting"] == ["default/p"]
+    slots = ((GrantedDevice("GPU-a", "NVIDIA", 10, 0),),)
+    world.snapshot.hold(Kind.FLIGHT, make_pod("p"), "n", slots)
+    assert client.simulate_get("/state").json["waiting"] == []
 
 
 def test_state_of_a_node_that_is_gone(face):

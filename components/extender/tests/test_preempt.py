@@ -4,7 +4,7 @@ import itertools
 
 import msgspec
 import pytest
-from extender_kit import container, device, make_node, make_pod
+from extender_kit import container, device, make_node, make_pod, node_object
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +17,7 @@ from hami_extender.wire import FilterArgs, PreemptArgs, Victims
 from hamikit.codec import encode_grant
 from hamikit.devices import NVIDIA
 from hamikit.informer import Change
+from hamikit.objects import Node
 
 
 def with_priority(pod, priority, *, deleted=False, **status):
@@ -134,6 +135,7 @@ def test_a_pod_being_bound_is_no_victim():
     """kube-scheduler could not name it; its room counts as taken."""
     world = World(make_node("n", device("a")))
     other = make_pod("flying", container(gpu=1, mem=8000))
+    world.snapshot.on_pod(Change(None, other))
     verdict = place(world.snapshot.ledger.nodes["n"], world.snapshot.question(other, "spread"))
     world.snapshot.hold(Kind.FLIGHT, other, "n", verdict.slots)
     assert world.preempt(urgent(), n=["x"]) == {}
@@ -144,6 +146,23 @@ def test_pods_without_devices_and_bad_requests():
     world = two_cards()
     assert world.preempt(urgent({"name": "plain"}), n=["x"]) == {"n": ["x"]}
     assert world.preempt(urgent(container(gpu=1, cores=900)), n=["x"]) == {}
+
+
+def test_a_grant_that_cannot_be_read():
+    """Its node takes no pod until it is gone, so it has to go."""
+    world = World(make_node("n", device("a")))
+    odd = make_pod("odd", container(gpu=1, mem=1), node="n", POD_DEVICES_ALLOCATED="a,b:")
+    world.snapshot.on_pod(Change(None, odd))
+    assert world.preempt(urgent(), n=["x"]) == {"n": ["x", "uid-odd"]}
+
+
+def test_ids_of_kubelet_are_freed_too():
+    """Cards are free, but kubelet has no slot left until somebody ends."""
+    value = node_object("n", device("a"), device("b", 1))
+    value["status"]["allocatable"] = {"nvidia.com/gpu": "1"}
+    world = World(msgspec.convert(value, Node))
+    world.bound("v", "a", 100)
+    assert world.preempt(urgent(), n=["x"]) == {"n": ["x", "uid-v"]}
 
 
 def test_nothing_is_changed():

@@ -59,8 +59,6 @@ class Preemptor:
         if state is None:
             return ()
         going = {*proposed, *self._ending(state), pod.metadata.uid}
-        if self._fits(state, question, going):
-            return proposed
         lower = [uid for uid in self._lower(state, pod) if uid not in going]
         if not self._fits(state, question, {*going, *lower}):
             return ()
