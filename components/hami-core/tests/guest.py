@@ -186,6 +186,13 @@ class Guest(GraphCalls, ShareCalls):
             total.value,
         ]
 
+    def info_of(self, device: int):
+        """The same with another device's primary context."""
+        context = HANDLE()
+        self._driver().cuDevicePrimaryCtxRetain(byref(context), device)
+        self._driver().cuCtxSetCurrent(context)
+        return self.info()
+
     def info_without_pointers(self) -> int:
         return self._driver().cuMemGetInfo_v2(None, None)
 
@@ -309,6 +316,16 @@ class Guest(GraphCalls, ShareCalls):
                 newest(*wanted, byref(c_int()))
             answers.append(owner_of(found.value))
         return answers
+
+    def call_all(self, names: list[str]):
+        """What each function answers when all its arguments are zero."""
+        driver, zeros = self._driver(), [HANDLE(0)] * 12
+        return [getattr(driver, name)(*zeros) for name in names]
+
+    def rename(self, name: str) -> None:
+        """What /proc says this process is called."""
+        with open("/proc/self/comm", "w") as comm:
+            comm.write(name)
 
     def symbols(self, names: list[str]):
         """The owners of what dlsym finds in the driver."""
