@@ -14,7 +14,7 @@ MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src/hami_*)
 PYTHON_COMPONENTS := $(addprefix components/,webhook extender device-plugin monitor)
 C_SOURCES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: help setup lint format unit up down images install uninstall env demo e2e test soak bench-extender release bench-webhook
+.PHONY: mutants help setup lint format unit up down images install uninstall env demo e2e test soak bench-extender release bench-webhook
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ e2e: install ## tests on the cluster
 
 test: lint unit e2e ## everything that this machine can test
 	@$(MAKE) --no-print-directory down
+
+mutants: setup ## every known defect of such a limiter, brought back: its test must turn red
+	@$(RUN) python components/hami-core/tests/mutants/run.py
 
 soak: install ## the long storms
 	STORMS=40 STORM_STEPS=1500 $(RUN) pytest -q --timeout 900 components/extender/tests/test_storm.py

@@ -15,8 +15,11 @@ import pytest
 from hamikit.region import Control, ControlDevice, Usage, create_usage, read_usage, write_control
 
 HERE = Path(__file__).parent
-COMPONENT = HERE.parent
-FAKE = COMPONENT.parents[1] / "e2e" / "fakegpu"
+FAKE = HERE.parents[2] / "e2e" / "fakegpu"
+# Another source than this checkout's, and folders that are built in again and again (make mutants).
+COMPONENT = Path(os.environ.get("HAMI_CORE_SOURCE", HERE.parent))
+BUILD = os.environ.get("HAMI_CORE_BUILD")
+FAKE_BUILD = os.environ.get("HAMI_CORE_FAKE")
 TOOLS = Path(sys.executable).parent
 MIB = 1 << 20
 
@@ -194,14 +197,14 @@ class Container:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory) -> Path:
     """The build folder of this component."""
-    folder = tmp_path_factory.mktemp("hami-core")
+    folder = Path(BUILD or tmp_path_factory.mktemp("hami-core"))
     return build(COMPONENT, folder, "vgpu", "hami-core-installer")
 
 
 @pytest.fixture(scope="session")
 def fake(tmp_path_factory) -> Fake:
     """The fake driver of e2e."""
-    return Fake(build(FAKE, tmp_path_factory.mktemp("fakegpu")))
+    return Fake(build(FAKE, Path(FAKE_BUILD or tmp_path_factory.mktemp("fakegpu"))))
 
 
 @pytest.fixture
