@@ -4,7 +4,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -17,12 +17,12 @@ WORKLOADS = {"hami-device-plugin": "DaemonSet", "hami-webhook": "Deployment"}
 DAEMONS = ("hami-core", "hami-device-plugin", "hami-monitor")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Overlay:
     """What is written, and what there is to say about it."""
 
-    files: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    files: dict[str, str]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -49,42 +49,34 @@ def convert(values: Mapping[str, Any], base: Base, above: str) -> Overlay:
     A value that is null is the chart's default and makes nothing.
     """
     given = {key: value for key, value in flat(values) if value is not None}
-    made = Overlay()
-    patches: list[Any] = []
     document = _device_config(given, base)
+    scheduler = _scheduler_config(given, base, document)
+    node_config = given.get("devicePlugin.nodeConfiguration.config")
+    patched: dict[str, str] = {}
     if document is not None:
-        made.files["device-config.yaml"] = _config_map(
+        patched["device-config.yaml"] = _config_map(
             "hami-device-config", "device-config.yaml", _dump(document)
         )
-        patches.append({"path": "device-config.yaml"})
-    scheduler = _scheduler_config(given, base, document)
     if scheduler != base.scheduler_config:
-        made.files["kube-scheduler.yaml"] = _config_map(
+        patched["kube-scheduler.yaml"] = _config_map(
             "hami-kube-scheduler", "config.yaml", scheduler
         )
-        patches.append({"path": "kube-scheduler.yaml"})
-    resources = [f"{above}/base"]
-    node_config = given.get("devicePlugin.nodeConfiguration.config")
+    for workload, patch in _workloads(given, has_node_config=bool(node_config)).items():
+        patched[f"{workload}.yaml"] = _dump(patch)
+    added: dict[str, str] = {}
     if node_config:
         text = node_config if isinstance(node_config, str) else json.dumps(node_config, indent=2)
-        made.files["node-config.yaml"] = _config_map("hami-node-config", "config.json", text)
-        resources.append("node-config.yaml")
-    for workload, patch in _workloads(given, has_node_config=bool(node_config)).items():
-        made.files[f"{workload}.yaml"] = _dump(patch)
-        patches.append({"path": f"{workload}.yaml"})
-    patches += _json_patches(given)
-    components = [f"{above}/features/{name}" for name in _features(given)]
-    made.files["kustomization.yaml"] = _dump(
-        {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "resources": resources,
-            "components": components,
-            **({"patches": patches} if patches else {}),
-        }
-    )
-    made.notes += _notes(given)
-    return made
+        added["node-config.yaml"] = _config_map("hami-node-config", "config.json", text)
+    patches = [*({"path": name} for name in patched), *_json_patches(given)]
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{above}/base", *added],
+        "components": [f"{above}/features/{name}" for name in _features(given)],
+        **({"patches": patches} if patches else {}),
+    }
+    files = {**added, **patched, "kustomization.yaml": _dump(kustomization)}
+    return Overlay(files, list(_notes(given)))
 
 
 def _features(given: Mapping[str, Any]) -> list[str]:

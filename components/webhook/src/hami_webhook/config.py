@@ -103,7 +103,9 @@ def _serve(options: argparse.Namespace) -> ServeConfig:
         device_config_map=options.device_config_map,
         namespace=options.namespace,
         scheduler_name=options.scheduler_name,
-        take_default=_truth("--force-overwrite-default-scheduler", options.take_default),
+        take_default=_truth(
+            "--force-overwrite-default-scheduler", options.force_overwrite_default_scheduler
+        ),
         drain_s=_seconds("--drain-seconds", options.drain_seconds),
         finish_s=_seconds("--finish-seconds", options.finish_seconds),
         log_level=_level(options.log_level),
@@ -172,69 +174,69 @@ def _level(text: str) -> str:
     return text
 
 
+# Flag, variable, default, what it is for.
+_Flag = tuple[str, str, str, str]
+_EVERYWHERE = "0.0.0.0:"
+_DEVICE: tuple[_Flag, ...] = (
+    ("--device-config-file", "DEVICE_CONFIG_FILE", "", "device-config.yaml"),
+    ("--enable-ascend", "ENABLE_ASCEND", "false", "whether chips under `vnpus:` count"),
+)
+_COMMON: tuple[_Flag, ...] = (
+    *_DEVICE,
+    ("--certificate-dir", "CERTIFICATE_DIR", CERTIFICATE_DIR, "holds tls.crt and tls.key"),
+    ("--namespace", "POD_NAMESPACE", names.NAMESPACE, "where our own objects are"),
+    ("--log-level", "LOG_LEVEL", "info", "debug, info, warning or error"),
+)
+_SERVE: tuple[_Flag, ...] = (
+    ("--address", "ADDRESS", f"{_EVERYWHERE}{names.PORT_WEBHOOK}", "HOST:PORT for TLS"),
+    (
+        "--status-address",
+        "STATUS_ADDRESS",
+        f"{_EVERYWHERE}{names.PORT_WEBHOOK_STATUS}",
+        "HOST:PORT for health and metrics",
+    ),
+    ("--run-dir", "RUN_DIR", RUN_DIR, "a writable folder for our socket"),
+    ("--device-config-map", "DEVICE_CONFIG_MAP", DEVICE_CONFIG_MAP, "where the file is from"),
+    ("--scheduler-name", "SCHEDULER_NAME", names.SCHEDULER_NAME, "who places device pods"),
+    (
+        "--force-overwrite-default-scheduler",
+        "FORCE_OVERWRITE_DEFAULT_SCHEDULER",
+        "true",
+        "take over pods that name default-scheduler: true or false",
+    ),
+    ("--drain-seconds", "DRAIN_SECONDS", "5", "from not ready to not accepting"),
+    ("--finish-seconds", "FINISH_SECONDS", "10", "for answers that are due at the end"),
+)
+_CERTIFICATES: tuple[_Flag, ...] = (
+    ("--service", "SERVICE", SERVICE, "the Service that the API server calls"),
+    ("--secret", "SECRET", SECRET, "the Secret that keeps the certificate"),
+    ("--registration", "REGISTRATION", REGISTRATION, "the MutatingWebhookConfiguration"),
+    ("--self-signed", "SELF_SIGNED", "true", "false: another one issues the certificate"),
+    ("--interval-seconds", "INTERVAL_SECONDS", "60", "between two looks"),
+)
+_COMMANDS: dict[str, tuple[str, tuple[_Flag, ...]]] = {
+    "serve": ("answer admission questions (the default command)", (*_SERVE, *_COMMON)),
+    "certificates": (
+        "keep the certificate and the registration as they have to be",
+        (*_CERTIFICATES, *_COMMON),
+    ),
+    "matchconditions": ("print the CEL condition for the resource names in use", _DEVICE),
+    "check": ("say everything that is wrong with a device-config.yaml", ()),
+}
+
+
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hami-webhook", description="Admission of GPU pods.")
     commands = parser.add_subparsers(dest="command", required=True)
-
-    def command(name: str, text: str, *flags: tuple[str, str, str, str]) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)
+    added = {}
+    for name, (text, flags) in _COMMANDS.items():
+        added[name] = commands.add_parser(name, help=text, description=text)
         for flag, variable, default, about in flags:
             value = environ.get(variable, default)
             shown = (value or "none").replace("%", "%%")
-            added.add_argument(flag, default=value, help=f"{about} ({variable}; now {shown})")
-        return added
-
-    device = ("--device-config-file", "DEVICE_CONFIG_FILE", "", "device-config.yaml")
-    ascend = ("--enable-ascend", "ENABLE_ASCEND", "false", "whether chips under `vnpus:` count")
-    folder = ("--certificate-dir", "CERTIFICATE_DIR", CERTIFICATE_DIR, "holds tls.crt and tls.key")
-    level = ("--log-level", "LOG_LEVEL", "info", "debug, info, warning or error")
-    namespace = ("--namespace", "POD_NAMESPACE", names.NAMESPACE, "where our own objects are")
-    everywhere = "0.0.0.0:"
-    serve = command(
-        "serve",
-        "answer admission questions (the default command)",
-        ("--address", "ADDRESS", f"{everywhere}{names.PORT_WEBHOOK}", "HOST:PORT for TLS"),
-        (
-            "--status-address",
-            "STATUS_ADDRESS",
-            f"{everywhere}{names.PORT_WEBHOOK_STATUS}",
-            "HOST:PORT for health and metrics",
-        ),
-        folder,
-        ("--run-dir", "RUN_DIR", RUN_DIR, "a writable folder for our socket"),
-        device,
-        ascend,
-        ("--device-config-map", "DEVICE_CONFIG_MAP", DEVICE_CONFIG_MAP, "where the file is from"),
-        namespace,
-        ("--scheduler-name", "SCHEDULER_NAME", names.SCHEDULER_NAME, "who places device pods"),
-        ("--drain-seconds", "DRAIN_SECONDS", "5", "from not ready to not accepting"),
-        ("--finish-seconds", "FINISH_SECONDS", "10", "for answers that are due at the end"),
-        level,
+            added[name].add_argument(flag, default=value, help=f"{about} ({variable}; now {shown})")
+    added["certificates"].add_argument(
+        "--once", action="store_true", help="end after the first success"
     )
-    serve.add_argument(
-        "--force-overwrite-default-scheduler",
-        dest="take_default",
-        default=environ.get("FORCE_OVERWRITE_DEFAULT_SCHEDULER", "true"),
-        help="take over pods that name default-scheduler: true or false",
-    )
-    certificates = command(
-        "certificates",
-        "keep the certificate and the registration as they have to be",
-        folder,
-        namespace,
-        ("--service", "SERVICE", SERVICE, "the Service that the API server calls"),
-        ("--secret", "SECRET", SECRET, "the Secret that keeps the certificate"),
-        ("--registration", "REGISTRATION", REGISTRATION, "the MutatingWebhookConfiguration"),
-        device,
-        ascend,
-        ("--self-signed", "SELF_SIGNED", "true", "false: another one issues the certificate"),
-        ("--interval-seconds", "INTERVAL_SECONDS", "60", "between two looks"),
-        level,
-    )
-    certificates.add_argument("--once", action="store_true", help="end after the first success")
-    command(
-        "matchconditions", "print the CEL condition for the resource names in use", device, ascend
-    )
-    check = command("check", "say everything that is wrong with a device-config.yaml")
-    check.add_argument("file", help="the file")
+    added["check"].add_argument("file", help="the file")
     return parser
