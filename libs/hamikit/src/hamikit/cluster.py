@@ -60,7 +60,9 @@ class Api:
         if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
             kubernetes.config.load_incluster_config(client_configuration=configuration)
         else:
-            kubernetes.config.load_kube_config(client_configuration=configuration)
+            # The client reads the variable when it is imported, which may be long before.
+            path = os.environ.get("KUBECONFIG")
+            kubernetes.config.load_kube_config(path, client_configuration=configuration)
         return cls(configuration, timeout=timeout, connections=connections)
 
     def get(self, path: str, kind: type[T], query: Mapping[str, str | int] | None = None) -> T:
