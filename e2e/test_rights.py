@@ -30,6 +30,7 @@ RARE = {
     ("hami-scheduler", "get", "pods"): "the outcome of a Binding is unknown",
     ("hami-scheduler", "patch", "pods/status"): "kube-scheduler asked a moment too early",
     ("hami-scheduler", "create", "events"): "a pod does not fit",
+    ("hami-device-plugin", "patch", "nodes"): "what the node announces has changed",
     ("hami-device-plugin", "create", "events"): "a container cannot be prepared",
     ("hami-webhook", "create", "events"): "the configuration changes",
     ("hami-webhook", "patch", "secrets"): "a certificate is renewed",
