@@ -92,6 +92,22 @@ def test_pausing_is_the_last_announcement(tmp_path):
         assert here.side.missing() is None or here.side.informer.missing()
 
 
+def test_what_somebody_else_changes_is_put_right_at_once(tmp_path):
+    """By a watch of the one node, not by looking now and then; changes of others' are let be."""
+    with ApiServer() as server, Side(server, tmp_path):
+        first = server.patches.get(timeout=10)
+        server.annotate(NODE_BINDING="lock", NODE_BINDING_REASON=None)
+        assert server.patches.get(timeout=10) == {
+            names.NODE_BINDING: None,
+            names.NODE_BINDING_REASON: first[names.NODE_BINDING_REASON],
+        }
+        server.annotate(NODE_CORDON="GPU-a")
+        server.annotate(NODE_REGISTER=None)
+        assert list(server.patches.get(timeout=10)) == [names.NODE_REGISTER]
+        watched = [q for verb, path, q in list(server.queries.queue) if path == "/api/v1/nodes"]
+        assert all(q["fieldSelector"] == "metadata.name=n1" for q in watched)
+
+
 def test_an_event_is_written_once(tmp_path):
     """With the pod it is about, our name, and no more text than the API server takes."""
     pod = make_pod("u1", None)

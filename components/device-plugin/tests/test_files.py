@@ -2,11 +2,13 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from hami_device_plugin.cdifiles import CdiFiles
+from hami_device_plugin.cdifiles import CdiFiles, naming
 from hami_device_plugin.config import Config
+from hami_device_plugin.grant import PodGrant
 from hami_device_plugin.hostfiles import HostFiles, NotDelivered
 from hami_device_plugin.stock import CheckpointFile, Stock
 from hamikit.codec import RegisteredDevice
@@ -177,3 +179,25 @@ def test_a_wrong_flag_ends_with_code_2(argv, words, capsys):
         Config.parse(argv, {})
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_with_the_path(tmp_path):
+    """The kernel tells it at `write`, which knows no name."""
+    with pytest.raises(OSError, match=r"No space left on device: '/x/y'"), naming(Path("/x/y")):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="/other"), naming(Path("/x/y")):
+        raise OSError(28, "No space left on device", "/other")
+
+
+def test_a_full_disk_names_the_specification_or_the_grant(node):
+    """Whichever does not fit."""
+    files = HostFiles(node.vgpu)
+    files.prepare()
+    specification = node.cdi / "hami.io-vgpu_c0123456789.tmp"
+    grant = node.vgpu / "grants/u1.tmp"
+    for path in (specification, grant):
+        path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=str(specification)):
+        CdiFiles([node.static], node.cdi).write("c0123456789", {"cdiVersion": "0.5.0"})
+    with pytest.raises(OSError, match=str(grant)):
+        files.save_grant(PodGrant("u1", "default", "p", "", ()))

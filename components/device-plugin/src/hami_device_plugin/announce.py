@@ -100,6 +100,16 @@ class Announcer:
         """What is missing until the node says what it should; None when it does."""
         return self._said
 
+    def observe(self, node: Node) -> None:
+        """The node has changed; what somebody else changed of ours is put right at once."""
+        self.seen = node
+        stand = self._stand()
+        if stand is None or self._stopping:
+            return
+        access = self._access(node.status.node_info.container_runtime_version)
+        if difference(node.metadata.annotations, wanted(stand, access, None)):
+            self.news()
+
     def run(self) -> None:
         """Compare and patch, now, on news and now and then, until stopped."""
         while not self._stopping:

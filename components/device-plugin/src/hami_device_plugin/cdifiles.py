@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class CdiFiles:
             log.debug("new CDI spec", path=str(path))
         # Same folder, and a suffix that the runtime does not read: what it sees is the rename.
         temporary = path.with_suffix(TEMPORARY)
-        with temporary.open("wb") as file:
+        with naming(temporary), temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), 0o644)
@@ -89,6 +90,21 @@ class CdiFiles:
 
     def _path(self, name: str) -> Path:
         return self._dynamic / f"{names.CDI_FILE_PREFIX}{name}.json"
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an error name the path it is about: a full disk is told by `write`, which does not.
+
+    Raises:
+        OSError: with the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def remove_temporaries(folder: Path, prefix: str, old: float) -> None:

@@ -16,12 +16,12 @@ from hamikit import names
 from hamikit.cluster import Api, ApiError, Unreachable
 from hamikit.deviceconfig import ConfigError
 from hamikit.events import Events
-from hamikit.informer import Informer
-from hamikit.objects import Pod
+from hamikit.informer import Change, Informer
+from hamikit.objects import Node, Pod
 
 log = structlog.get_logger()
 
-PODS = "/api/v1/pods"
+PODS, NODES = "/api/v1/pods", "/api/v1/nodes"
 PAUSE_S = 2.0
 
 
@@ -50,6 +50,8 @@ class ClusterSide:
             return access.now
 
         self.announcer = Announcer(api, node, stand, access_of, every_s=every_s)
+        own = {"fieldSelector": f"metadata.name={node}"}
+        self._nodes = Informer(api, NODES, Node, self._on_node, query=own)
         self._announcing = threading.Thread(
             target=self.announcer.run, name="announcer", daemon=True
         )
@@ -62,9 +64,14 @@ class ClusterSide:
         """HAMi's lock protocol with this API server."""
         return Lockstep(self._api, self._node, spell)
 
+    def _on_node(self, change: Change[Node]) -> None:
+        if change.after is not None:
+            self.announcer.observe(change.after)
+
     def start(self) -> None:
         """Begin to watch and to announce."""
         self.informer.start()
+        self._nodes.start()
         self._announcing.start()
 
     def fetch(self, uid: str) -> Pod | None:
@@ -94,6 +101,7 @@ class ClusterSide:
         """End; what is being written is finished."""
         self.announcer.stop()
         self.informer.stop()
+        self._nodes.stop()
         await asyncio.to_thread(self.events.close)
 
 

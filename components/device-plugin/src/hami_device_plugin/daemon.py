@@ -206,6 +206,8 @@ class Daemon:
         try:
             self.files.trim_usage()
             sweep(preparer.admitted, self.pods, self.files, self.cdi, time.time)
+            used = {grant.library for grant in preparer.admitted.values()}
+            self.files.remove_unused_versions(used, time.time())
         except OSError as error:
             log.warning("sweep failed", error=str(error))
         self.access.look()

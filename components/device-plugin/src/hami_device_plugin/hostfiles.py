@@ -18,8 +18,10 @@ import msgspec
 import structlog
 
 from hami_device_plugin.cdi import HostPaths
-from hami_device_plugin.cdifiles import TEMPORARY, remove_temporaries
+from hami_device_plugin.cdifiles import TEMPORARY, naming, remove_temporaries
 from hami_device_plugin.grant import PodGrant
+from hami_device_plugin.versions import GRACE_S as VERSIONS_GRACE_S
+from hami_device_plugin.versions import remove_unused
 from hamikit import names
 from hamikit.region import (
     LOCK_BASE,
@@ -78,6 +80,15 @@ class HostFiles:
             )
         return current
 
+    def remove_unused_versions(self, used: Collection[str], now: float) -> None:
+        """Remove versions of the limiter that neither these nor the kept grants name."""
+
+        def named() -> set[str]:
+            # A plugin that is taking over from us may have kept some since.
+            return {*used, *(grant.library for grant in self.load_grants())}
+
+        remove_unused(self._root, named, now - VERSIONS_GRACE_S)
+
     def _whole(self, version: str) -> bool:
         folder = self._root / version
         return all((folder / name).is_file() for name in (names.LIB_NAME, names.PRELOAD_NAME))
@@ -100,6 +111,10 @@ class HostFiles:
         when the limits cannot be written in this form.
         """
         folder = self._folder(uid, container)
+        with naming(folder):
+            self._put_limits(folder, wanted)
+
+    def _put_limits(self, folder: Path, wanted: Control) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         path = folder / names.CONTROL_NAME
         try:
@@ -160,7 +175,7 @@ class HostFiles:
         """Keep a pod's grant across restarts of this plugin."""
         path = self._grants / f"{grant.uid}.json"
         temporary = path.with_suffix(TEMPORARY)
-        with temporary.open("wb") as file:
+        with naming(temporary), temporary.open("wb") as file:
             os.fchmod(file.fileno(), 0o600)
             file.write(msgspec.json.encode(grant))
         temporary.rename(path)
