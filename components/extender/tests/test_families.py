@@ -303,3 +303,30 @@ def test_a_snapshot_of_several_families():
     view = Snapshot(NVIDIA, DCU)
     view.on_node(Change(None, BOTH))
     assert [card.vendor for card in view.ledger.nodes["n"].facts.cards] == ["NVIDIA", "DCU"]
+
+
+def table_of(where, families, asked):
+    """The engine's table for a pod on one node."""
+    view = Snapshot(*families)
+    view.on_node(Change(None, where))
+    return view, view.verdicts.table(view.question(asked, "spread"))
+
+
+def test_the_engine_looks_closely_at_modules():
+    """Enough chips are free, but no two of a module."""
+    chips = [chip(i, 0, "Ascend910C", health=i in (1, 2)) for i in range(4)]
+    where = ascend_node(*chips, family=C)
+    _, table = table_of(where, [C], pod({"huawei.com/Ascend910C": 2}))
+    assert table.best({"n"}, "binpack", 1) == []
+    assert table.refusals(["n"])["n"].reason.startswith("2/4 AllocatedCards")
+
+
+def test_the_engine_counts_ids_that_are_held():
+    """With kubelet's last id held there is no room, whatever the cards have."""
+    asked = pod({"hygon.com/dcunum": 1, "hygon.com/dcumem": 1, "hygon.com/dcucores": 1})
+    where = node((DCU, encode_register_csv([dcu(0)])), ids=1)
+    view, table = table_of(where, [DCU], asked)
+    view.hold(Kind.GRANT, asked, "n", table.verdict("n").slots)
+    table = view.verdicts.table(view.question(asked, "spread"))
+    assert table.best({"n"}, "binpack", 1) == []
+    assert table.refusals(["n"])["n"].reason == "NodeSlotsExhausted"
