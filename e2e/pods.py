@@ -5,6 +5,7 @@ from typing import Any
 IMAGE = "hami-probe:0.1.0"
 GRANT = "hami.io/vgpu-devices-allocated"
 REPORT = "cuprobe info && base64 -w0 /usr/local/vgpu/control && echo"
+ON_AN_A100 = {"kubernetes.io/hostname": "hami-worker"}
 HOLD = REPORT + " && exec cuprobe hold 16 forever"
 
 

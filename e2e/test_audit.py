@@ -3,7 +3,7 @@
 import pytest
 
 from e2e.kube import wait_until
-from e2e.pods import IMAGE, container, pod, slice_of
+from e2e.pods import IMAGE, ON_AN_A100, container, pod, slice_of
 from e2e.test_metrics import samples, value
 
 pytestmark = pytest.mark.cluster
@@ -68,7 +68,8 @@ def test_a_bypass_is_reported_and_gone_with_its_process(kube, namespace):
 
 def test_a_killed_program_leaves_nothing_and_an_honest_one_is_no_finding(kube, namespace):
     """Its use and its utilisation go with it, in our account as in NVML's."""
-    kube.create(pod("honest", namespace, container("app", slice_of(memory=1000), on_a_word(500))))
+    program = container("app", slice_of(memory=1000), on_a_word(500))
+    kube.create(pod("honest", namespace, program, nodeSelector=ON_AN_A100))
     kube.wait_running(namespace, "honest")
     kube.exec(namespace, "honest", "touch", "/tmp/go")
     who = {"namespace": namespace, "pod": "honest", "container": "app"}
@@ -87,7 +88,7 @@ def test_a_killed_program_leaves_nothing_and_an_honest_one_is_no_finding(kube, n
 
         return missing
 
-    # 300 MiB are what a context takes of a simulated card; it counts.
+    # 300 MiB are what a context takes of a simulated A100; it counts.
     wait_until(shows(800 * MIB, 800 * MIB), 20)
     assert findings(kube, who) == set()
     kill(kube, namespace, "honest")

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from e2e.kube import wait_until
-from e2e.pods import container, pod, slice_of
+from e2e.pods import ON_AN_A100, container, pod, slice_of
 
 pytestmark = pytest.mark.cluster
 MIB = 1024 * 1024
@@ -30,7 +30,8 @@ def value(found, name, **labels):
 
 def test_a_container_is_seen_with_its_limit_and_its_use(kube, namespace):
     """Limit and use of a running container, and the extender's account of its card."""
-    kube.create(pod("seen", namespace, container("app", slice_of(memory=3000, cores=30))))
+    program = container("app", slice_of(memory=3000, cores=30))
+    kube.create(pod("seen", namespace, program, nodeSelector=ON_AN_A100))
     kube.wait_running(namespace, "seen")
     who = {"namespace": namespace, "pod": "seen", "container": "app"}
 
@@ -38,7 +39,7 @@ def test_a_container_is_seen_with_its_limit_and_its_use(kube, namespace):
         found = samples(kube, "hami-monitor", 9394)
         limit = value(found, "hami_vgpu_memory_limit_bytes", **who)
         used = value(found, "hami_vgpu_memory_used_bytes", **who)
-        # 16 MiB and a context of 300, which counts.
+        # 16 MiB and an A100's context of 300, which counts.
         return None if (limit, used) == (3000 * MIB, 316 * MIB) else f"limit {limit}, used {used}"
 
     wait_until(shown, 60)
