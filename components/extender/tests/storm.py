@@ -287,7 +287,20 @@ class Storm:
         self.annotate(
             NODE_REGISTER=self.random.choice(("junk", "[]", '[{"id":3}]', "", "[" * 200_000))
         )
-        self.annotate(NODE_LOCK=self.random.choice(("junk", "a,b", "x,default,nobody")))
+        self.spoil_lock(self.random.choice(("junk", "a,b", "x,default,nobody")))
+
+    def spoil_lock(self, text):
+        """A lock that is nobody's; not over one that is held, whose holder could not know it."""
+        for node in self.random.sample(nodes := self.store.items(NODES), min(1, len(nodes))):
+            seen = node["metadata"]
+            if names.NODE_LOCK in seen.get("annotations", {}):
+                continue
+            change = {
+                "resourceVersion": seen["resourceVersion"],
+                "annotations": {names.NODE_LOCK: text},
+            }
+            with suppress(ApiError):
+                self.store.patch(NODES, seen["name"], {"metadata": change})
 
     def pause(self):
         """A plugin is replaced."""
