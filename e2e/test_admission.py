@@ -184,7 +184,8 @@ def gone(kube):
 @pytest.mark.timeout(300)
 def test_a_change_of_authority_under_load_loses_no_request(kube, load):
     """Somebody deletes the Secret: trust is extended first, then the certificate changes."""
-    before = kube.get("secret", *SYSTEM, "hami-webhook-tls")["data"]["tls.crt"]
+    wait_until(lambda: None if certificate(kube) else "the Secret", 60)
+    before, shown = certificate(kube), serial(kube)
     kube.kubectl("delete", "secret", *SYSTEM, "hami-webhook-tls")
 
     def trusted():
@@ -193,10 +194,15 @@ def test_a_change_of_authority_under_load_loses_no_request(kube, load):
         return None if bundle.count(b"BEGIN") > 1 else "a second authority"
 
     wait_until(trusted, 120)
-    assert kube.get("secret", *SYSTEM, "hami-webhook-tls")["data"]["tls.crt"] != before
-    shown = serial(kube)
+    wait_until(lambda: None if certificate(kube) not in ("", before) else "a new Secret", 120)
     wait_until(lambda: None if serial(kube) != shown else "the new certificate", 120)
     assert load.failures == []
+
+
+def certificate(kube):
+    """The certificate in the Secret, empty while there is none."""
+    path = "jsonpath={.data.tls\\.crt}"
+    return kube.kubectl("get", "secret", *SYSTEM, "hami-webhook-tls", "-o", path, check=False)
 
 
 def serial(kube):
