@@ -16,14 +16,17 @@ RUNTIME = "containerd://2.2.1"
 
 
 class ApiServer:
-    """Objects in memory; `patches` and `events` hold what was written, in order."""
+    """Objects in memory; `patches` and `events` hold what was written, in order.
+
+    `writes` holds every PATCH that arrived: its path and the annotations in it.
+    """
 
     def __init__(self, *pods, annotations=None, runtime=RUNTIME):
         self.pods = {pod.metadata.uid: pod for pod in pods}
         self.annotations = dict(annotations or {})
         self.runtime, self.version = runtime, 1
         self.patches, self.events, self.queries = queue.Queue(), queue.Queue(), queue.Queue()
-        self.pod_patches, self.faults = queue.Queue(), []
+        self.pod_patches, self.writes, self.faults = queue.Queue(), queue.Queue(), []
         self._watchers, self._node_watchers = [], []
         self._closing, self._watched = threading.Event(), threading.Event()
         self._node_watched = threading.Event()
@@ -201,6 +204,8 @@ def _handler(server):  # noqa: C901 - one small method per verb
             data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             body = json.loads(data) if data else None
             server.queries.put((self.command, url.path, query))
+            if self.command == "PATCH":
+                server.writes.put((url.path, set(body["metadata"]["annotations"])))
             status = server.fault(self.command, url.path)
             if status is not None:
                 self.say({"reason": "Injected", "message": "a fault"}, status)

@@ -1,5 +1,6 @@
 """By which protocol and by which way containers come to their cards."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,34 @@ def test_a_change_is_told_once_and_stands_in_the_log(tmp_path):
     assert [(line["binding"], line["way"]) for line in lines] == [("late", "cdi"), ("none", "none")]
     assert lines[0]["specs"] == ["/etc/cdi/nvidia.yaml"]
     assert len(changes) == 2
+
+
+def test_a_first_look_that_takes_long_is_waited_for(tmp_path):
+    """Two threads tell the runtime; neither goes on with the guess that we start with."""
+    looking, go, found = threading.Event(), threading.Event(), []
+
+    def specs():
+        looking.set()
+        assert go.wait(10)
+        return [PLAIN]
+
+    config = tmp_path / "config.toml"
+    config.write_text("[plugins.'io.containerd.cri.v1.runtime']\nenable_cdi = false\n")
+    access = CardAccess(lambda: Wish.AUTO, Runtime(config, Path("/var/run/cdi")), specs)
+
+    def tell():
+        access.runs("containerd://2.2.1")
+        found.append(access.now.binding)
+
+    threads = [threading.Thread(target=tell) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert looking.wait(10)
+    assert not access.known
+    threads[1].join(0.1)
+    assert found == []
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert found == ["lock", "lock"]
+    assert access.known

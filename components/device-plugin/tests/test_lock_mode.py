@@ -1,5 +1,6 @@
 """HAMi's lock protocol against a kubelet and an API server: every row of its outcome table."""
 
+import asyncio
 import json
 
 import grpc
@@ -91,6 +92,8 @@ def scenario(node, *pods, lock=LOCK, settings=AUTO, config=OFF + NVIDIA):
                 while "GPU-a-0" not in (slots := daemon.stock.slots()):
                     await kubelet.next_list()
                 assert len(slots) == 20
+                while names.NODE_BINDING not in server.annotations:
+                    await asyncio.to_thread(server.patches.get, timeout=30)
                 await test(Node(node, server, kubelet, daemon))
                 # Nobody waits for an admission any more, so the end need not either.
                 for pod in pods:
@@ -157,9 +160,12 @@ def test_the_order_of_phase_and_lock(node):
     @scenario(node, bound())
     async def _(here):
         await here.allocate("GPU-a-0")
-        verbs = [(verb, path) for verb, path, _ in list(here.server.queries.queue)]
-        writes = [path for verb, path in verbs if verb == "PATCH"]
-        assert writes[-2:] == ["/api/v1/namespaces/default/pods/pod-u1", "/api/v1/nodes/n1"]
+        about = {names.POD_BIND_PHASE, names.NODE_LOCK}
+        writes = [(path, keys & about) for path, keys in list(here.server.writes.queue)]
+        assert [(path, keys) for path, keys in writes if keys] == [
+            ("/api/v1/namespaces/default/pods/pod-u1", {names.POD_BIND_PHASE}),
+            ("/api/v1/nodes/n1", {names.NODE_LOCK}),
+        ]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """How containers of this node come to their cards: by which protocol, and by which way."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -70,6 +71,7 @@ class CardAccess:
     ) -> None:
         self._wish, self._runtime, self._specs = wish, runtime, specs
         self._on_change = on_change
+        self._telling, self._told = threading.Lock(), False
         # The first look takes most of a second (YAML), and kubelet is to be told before that.
         lock = wish() is Wish.LOCK
         self.now = Access(names.BINDING_LOCK if lock else names.BINDING_LATE)
@@ -77,13 +79,15 @@ class CardAccess:
     @property
     def known(self) -> bool:
         """Whether the protocol is certain: `auto` needs to know the runtime."""
-        return self._wish() is not Wish.AUTO or bool(self._runtime.version)
+        return self._wish() is not Wish.AUTO or self._told
 
     def runs(self, version: str) -> None:
-        """The node's runtime, as its status names it."""
-        if version != self._runtime.version:
-            self._runtime.version = version
-            self.look()
+        """The node's runtime, as its status names it; `now` is no guess any more afterwards."""
+        with self._telling:
+            if version != self._runtime.version:
+                self._runtime.version = version
+                self.look()
+                self._told = bool(version)
 
     def look(self) -> Access:
         """Look at the runtime's configuration and the CDI folders: both may just have changed."""
