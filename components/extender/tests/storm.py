@@ -49,6 +49,7 @@ class Storm:
         }
         self.binding = {f"n{i}": "lock" if i % 2 else "late" for i in range(nodes)}
         self.made = 0
+        self.bereft = {name: set() for name in self.cards}
         self.old = {}
         self.stopping, self.progress = threading.Event(), threading.Condition()
         self.answered = 0
@@ -244,24 +245,25 @@ class Storm:
                         {"metadata": {"annotations": {names.NODE_LOCK: None}}},
                     )
 
-    def node_up(self, name):
+    def node_up(self, name, lock=None):
         """A node as it should be."""
-        said = {"NODE_BINDING": self.binding[name]}
+        said = {"NODE_BINDING": self.binding[name], **({"NODE_LOCK": lock} if lock else {})}
         self.store.put(NODES, node_object(name, *self.cards[name], **said))
 
     def node_down(self):
-        """A node vanishes, its pods do not."""
-        self.store.delete(NODES, self.random.choice(list(self.cards)))
+        """A node vanishes, and with it a lock that some pod may be about to be bound under."""
+        name = self.random.choice(list(self.cards))
+        with self.store.changed:
+            if any(n["metadata"]["name"] == name for n in self.store.items(NODES)):
+                self.bereft[name] = {p["metadata"]["uid"] for p in self.store.items(PODS)}
+            self.store.delete(NODES, name)
 
     def node_back(self):
         """All nodes are there and well; their locks stay."""
-        for name in self.cards:
-            known = {n["metadata"]["name"]: n for n in self.store.items(NODES)}
-            lock = known.get(name, {"metadata": {}})["metadata"].get("annotations", {})
-            self.node_up(name)
-            if names.NODE_LOCK in lock:
-                again = {"metadata": {"annotations": {names.NODE_LOCK: lock[names.NODE_LOCK]}}}
-                self.store.patch(NODES, name, again)
+        with self.store.changed:
+            known = {n["metadata"]["name"]: n["metadata"] for n in self.store.items(NODES)}
+            for name in self.cards:
+                self.node_up(name, known.get(name, {}).get("annotations", {}).get(names.NODE_LOCK))
 
     def annotate(self, **annotations):
         """Something is written on a node."""
@@ -417,6 +419,8 @@ class Storm:
         if pod["metadata"]["annotations"].get(names.POD_DEVICES_ALLOCATED) == "a,b:":
             return
         meta = pod["metadata"]
+        if meta["uid"] in self.bereft[node]:
+            return
         lock = self.store.objects[NODES][node]["metadata"]["annotations"].get(names.NODE_LOCK, "")
         if not lock.endswith(f",{meta['namespace']},{meta['name']}"):
             self.violations.append(("lock", node, meta["name"], lock))

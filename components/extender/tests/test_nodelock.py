@@ -1,10 +1,13 @@
 """HAMi's node lock: one pod at a time, and never a lock that stays."""
 
+import threading
+
 import pytest
 from extender_cluster import LOST_AFTER, LOST_BEFORE, BindWorld
 from extender_kit import device, make_node, make_pod
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hami_extender import nodelock
 from hami_extender.flights import Refused
@@ -279,6 +282,41 @@ def test_only_ones_own_lock_is_released():
     world.cluster.unreadable = 1
     world.locks.release("n", pod)
     assert lock_of(world) == OTHERS
+
+
+def test_a_second_bind_keeps_the_lock_that_the_first_one_left():
+    """The look that is to take it off meets the second bind at each of its requests."""
+    requests = ("get", "patch")
+    for name in requests:
+        world, pod = world_with()
+        world.cluster.faults.append(ApiError(404, "NotFound", "no"))
+        assert world.bind(pod) != ""
+        real, threads = getattr(world.cluster, name), []
+
+        def meet(*args, world=world, pod=pod, name=name, real=real, threads=threads, **more):
+            setattr(world.cluster, name, real)
+            threads.append(threading.Thread(target=world.bind, args=(pod,)))
+            threads[0].start()
+            threads[0].join(0.2)
+            return real(*args, **more)
+
+        setattr(world.cluster, name, meet)
+        world.locks.look()
+        threads[0].join(20)
+        (binding,) = world.cluster.bindings
+        assert binding["metadata"]["name"] == "p"
+        assert lock_of(world) == MINE
+
+
+def test_a_lock_passes_to_a_pod_of_the_same_name():
+    """A StatefulSet's pod is gone and there again: the end of the first is not the second's."""
+    world, old = world_with()
+    world.locks.take("n", old)
+    new = replace(old, metadata=replace(old.metadata, uid="uid-new"))
+    world.flights.start(new, "n")
+    world.locks.take("n", new)
+    world.locks.release("n", old)
+    assert lock_of(world) == MINE
 
 
 def test_trouble_at_release_is_tried_again():

@@ -69,6 +69,7 @@ class NodeLocks:
         self._changed = threading.Condition()
         self._seen: dict[str, Seen] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._writing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._waiters = threading.Semaphore(WAITERS)
         self.waiting = 0
         """Binds that wait for a lock or are taking it."""
@@ -82,6 +83,7 @@ class NodeLocks:
             self._note(name, value)
             if change.after is None:
                 self._turns.pop(name, None)
+                self._writing.pop(name, None)
 
     def take(self, node: str, pod: Pod) -> None:
         """Lock the node for the pod, after whoever has it.
@@ -108,7 +110,7 @@ class NodeLocks:
         if not turn.acquire(timeout=max(deadline - self._now(), 0.0)):
             raise Refused(f"{node}: other pods wait for its lock: node lock contention")
         try:
-            while (left := self._try(node, pod)) is not None:
+            while (left := self._try_alone(node, pod)) is not None:
                 if self._now() >= deadline:
                     raise Refused(f"{node} is locked ({left}): node lock contention")
                 self._wait(node, left)
@@ -120,6 +122,15 @@ class NodeLocks:
             self._changed.wait_for(
                 lambda: node not in self._seen or self._seen[node].value != value, self._look_s
             )
+
+    def _alone(self, node: str) -> threading.Lock:
+        """Held from the read of a node to its write, lest one bind's end undo the next's begin."""
+        with self._changed:
+            return self._writing[node]
+
+    def _try_alone(self, node: str, pod: Pod) -> str | None:
+        with self._alone(node):
+            return self._try(node, pod)
 
     def _try(self, node: str, pod: Pod) -> str | None:
         """One look and, if it is free or left over, one write that nobody can come between.
@@ -166,14 +177,12 @@ class NodeLocks:
             return self._flights.get(pod.metadata.uid) is not None
 
     def release(self, node: str, pod: Pod) -> None:
-        """Take the lock off if it is this pod's; what fails now is left to `look`."""
+        """Take the lock off if it is this pod's and needed no more; `look` tries again."""
         try:
             for _ in range(TRIES):
-                found = self._api.get(f"/api/v1/nodes/{node}", Node)
-                value = found.metadata.annotations.get(names.NODE_LOCK)
-                if value is None or not is_of(value, pod) or self._write(found, None):
-                    self._forget(node, pod)
-                    return
+                with self._alone(node):
+                    if self._let_go(node, pod):
+                        return
         except ApiError as error:
             if error.status == 404:
                 self._forget(node, pod)
@@ -182,13 +191,25 @@ class NodeLocks:
         except Unreachable as error:
             log.warning("lock not released", node=node, pod=pod.key, error=str(error))
 
+    def _let_go(self, node: str, pod: Pod) -> bool:
+        """Whether nothing is left to do: a second bind, or a pod of the same name, may have it."""
+        with self._changed:
+            taken = self._taken.get(node)
+        if taken is None or taken.metadata.uid != pod.metadata.uid or not self._over(node, pod):
+            return True
+        found = self._api.get(f"/api/v1/nodes/{node}", Node)
+        value = found.metadata.annotations.get(names.NODE_LOCK)
+        if value is None or not is_of(value, pod) or self._write(found, None):
+            self._forget(node, pod)
+            return True
+        return False
+
     def look(self) -> None:
         """Release our locks whose pods need them no more; to be called about once a second."""
         with self._changed:
             taken = list(self._taken.items())
         for node, pod in taken:
-            if self._over(node, pod):
-                self.release(node, pod)
+            self.release(node, pod)
 
     def label(self, pod: Pod, node: str) -> None:
         """Name the node in a label, which HAMi's monitor selects by.
