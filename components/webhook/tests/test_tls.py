@@ -18,7 +18,7 @@ from hami_webhook.issuer import issue
 from hami_webhook.metrics import Metrics
 from hami_webhook.review import decide
 from hami_webhook.rules import Rules
-from hami_webhook.tls import Front, Limits, _Link
+from hami_webhook.tls import Front, Limits, _Link, listen
 
 HOST = "hami-webhook.hami-system.svc"
 POD = {"spec": {"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}}
@@ -26,6 +26,14 @@ BODY = json.dumps(
     {"apiVersion": "admission.k8s.io/v1", "request": {"uid": "u", "object": POD}}
 ).encode()
 DEADLINE_S = 20
+
+
+def test_no_part_of_an_answer_waits_for_an_acknowledgement():
+    """The connections that are accepted have no Nagle: it cost 40 ms an answer, now and then."""
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 class World:

@@ -10,7 +10,7 @@ from typing import Any
 from hami_webhook.rules import Rules
 from hamikit import names
 from hamikit.devices import DeviceFamily
-from hamikit.fill import Wish, wishes_of
+from hamikit.fill import Wish, Wishes, wishes_of
 from hamikit.objects import Container, EnvVar, Pod
 from hamikit.quantity import parse_integer
 
@@ -19,18 +19,21 @@ Variables = dict[str, str | None]
 """Name to the value that it is to have; None for a variable that must not be there."""
 
 
-def mutate(pod: Pod, rules: Rules) -> list[Operation]:
+def mutate(pod: Pod, rules: Rules, wishes: Wishes | None = None) -> list[Operation]:
     """The operations that complete a pod, empty when nothing is to be done.
 
-    The pod must have passed `validate`. A completed pod needs no operation.
+    The pod must have passed `validate`. A completed pod needs no operation. `wishes` are the pod's,
+    from whoever has them already.
     """
-    wishes = [found for _, found in wishes_of(pod, rules.families)]
-    devices = [wish.family for found in wishes for wish in found if wish.device]
+    wishes = wishes_of(pod, rules.families) if wishes is None else wishes
+    devices = [wish.family for _, found in wishes for wish in found if wish.device]
     if not devices and not any(family.overwrite_env for family in rules.families):
         return []
     vendors = {family.vendor for family in devices}
     operations: list[Operation] = []
-    for (path, container), found in zip(_places(pod), wishes, strict=True):
+    inits = len(pod.init_containers)
+    for index, (container, found) in enumerate(wishes):
+        path = _place(index, inits)
         mine = {wish.family.vendor: wish for wish in found if wish.device}
         for wish in mine.values():
             operations += _limits(f"{path}/resources", container, wish)
@@ -40,16 +43,16 @@ def mutate(pod: Pod, rules: Rules) -> list[Operation]:
                 variables |= _with_device(mine[family.vendor])
             else:
                 variables |= _without_device(container, family, beside=family.vendor in vendors)
-        operations += _env(f"{path}/env", container.env or [], variables)
+        if variables:
+            operations += _env(f"{path}/env", container.env or [], variables)
     return [*operations, *_route(pod, devices, rules)] if devices else operations
 
 
-def _places(pod: Pod) -> Iterator[tuple[str, Container]]:
-    """Every container with its JSON pointer, in the order of `all_containers`."""
-    for index, container in enumerate(pod.init_containers):
-        yield f"/spec/initContainers/{index}", container
-    for index, container in enumerate(pod.spec.containers):
-        yield f"/spec/containers/{index}", container
+def _place(index: int, inits: int) -> str:
+    """The JSON pointer of a container among all, of which the first `inits` are init containers."""
+    if index < inits:
+        return f"/spec/initContainers/{index}"
+    return f"/spec/containers/{index - inits}"
 
 
 def _limits(path: str, container: Container, wish: Wish) -> Iterator[Operation]:
@@ -88,18 +91,19 @@ def _without_device(container: Container, family: DeviceFamily, *, beside: bool)
     `beside` one that does it must not name cards by itself. The variable is not removed but
     overwritten: many images bring `all` along.
     """
-    if not family.visible_env:
-        return {}
-    names_cards = any(
-        entry.name == family.visible_env and entry.value not in (family.visible_none, *_HIDES)
-        for entry in container.env or []
-    )
-    if family.overwrite_env or (beside and names_cards):
+    if family.visible_env and (
+        family.overwrite_env or (beside and _names_cards(container, family))
+    ):
         return {family.visible_env: family.visible_none}
     return {}
 
 
 _HIDES = (names.VISIBLE_NONE, names.VISIBLE_VOID)
+
+
+def _names_cards(container: Container, family: DeviceFamily) -> bool:
+    values = [entry.value for entry in container.env or [] if entry.name == family.visible_env]
+    return any(value not in (family.visible_none, *_HIDES) for value in values)
 
 
 def _env(path: str, env: list[EnvVar], wanted: Mapping[str, str | None]) -> list[Operation]:

@@ -4,19 +4,22 @@ from collections.abc import Iterator, Sequence
 
 from hami_webhook.rules import Rules
 from hamikit.devices import DeviceFamily
-from hamikit.fill import Wish, wishes_of
+from hamikit.fill import Wish, Wishes, wishes_of
 from hamikit.footprint import NOTHING, Share, footprint
 from hamikit.objects import Container, Pod
 from hamikit.quotas import PREFIX, Limits
 from hamikit.shape import RequestError, parse_container, roles_of
 
 
-def excesses(pod: Pod, rules: Rules, quotas: Sequence[Limits]) -> Iterator[str]:
+def excesses(
+    pod: Pod, rules: Rules, quotas: Sequence[Limits], wishes: Wishes | None = None
+) -> Iterator[str]:
     """A sentence for each quota that the pod exceeds even in an empty namespace."""
     if not quotas:
         return
+    wishes = wishes_of(pod, rules.families) if wishes is None else wishes
     for family in rules.families:
-        need = needed(pod, family, rules)
+        need = needed(pod, family, wishes)
         asked = (
             (family.memory, need.memory_mib, max(family.memory_factor, 1)),
             (family.cores, need.cores, 1),
@@ -31,7 +34,7 @@ def excesses(pod: Pod, rules: Rules, quotas: Sequence[Limits]) -> Iterator[str]:
                     )
 
 
-def needed(pod: Pod, family: DeviceFamily, rules: Rules) -> Share:
+def needed(pod: Pod, family: DeviceFamily, wishes: Wishes) -> Share:
     """What a pod's containers take of a family at their worst moment, over all cards together.
 
     Shares of a card whose size is not known yet (a percentage, a whole card) count as no memory;
@@ -39,9 +42,7 @@ def needed(pod: Pod, family: DeviceFamily, rules: Rules) -> Share:
     """
     shares = [
         (role, {"": share})
-        for role, (container, found) in zip(
-            roles_of(pod), wishes_of(pod, rules.families), strict=True
-        )
+        for role, (container, found) in zip(roles_of(pod), wishes, strict=True)
         for wish in found
         if wish.family is family and (share := _share(container, wish)) is not None
     ]

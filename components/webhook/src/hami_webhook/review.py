@@ -12,6 +12,7 @@ from hami_webhook.mutate import Operation, mutate
 from hami_webhook.quota import excesses
 from hami_webhook.rules import Rules
 from hami_webhook.validate import validate
+from hamikit.fill import wishes_of
 from hamikit.objects import Pod
 from hamikit.quotas import Limits
 
@@ -24,18 +25,35 @@ class _Kind(msgspec.Struct):
     kind: str = "Pod"
 
 
-class _Request(msgspec.Struct, rename="camel"):
+class _Head(msgspec.Struct, rename="camel"):
     uid: str = ""
     kind: _Kind = msgspec.field(default_factory=_Kind)
     operation: str = "CREATE"
     sub_resource: str | None = None
     namespace: str | None = None
     name: str | None = None
-    object: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+
+    @property
+    def creates_pod(self) -> bool:
+        """Whether a pod is to be created, not anything else or a part of one."""
+        return self.kind.kind == "Pod" and not self.sub_resource and self.operation == "CREATE"
+
+
+class _Request(_Head):
+    object: Pod | None = None
 
 
 class _Review(msgspec.Struct, rename="camel"):
     request: _Request
+    api_version: str = ""
+
+
+class _RawRequest(_Head):
+    object: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+
+
+class _RawReview(msgspec.Struct, rename="camel"):
+    request: _RawRequest
     api_version: str = ""
 
 
@@ -48,6 +66,7 @@ class _Unnamed(msgspec.Struct):
 
 
 _decode_review = msgspec.json.Decoder(_Review).decode
+_decode_raw = msgspec.json.Decoder(_RawReview).decode
 _decode_pod = msgspec.json.Decoder(Pod).decode
 
 
@@ -65,8 +84,9 @@ class Question:
     """One question: what was asked, and what we read of the pod if a pod is to be created."""
 
     version: str
-    request: _Request
+    request: _Head
     pod: Pod | None
+    body: bytes = field(default=b"", repr=False)
 
     @property
     def uid(self) -> str:
@@ -83,7 +103,8 @@ class Question:
         """Namespace and name for the log; a controller's pod has only the start of a name yet."""
         name = self.request.name
         if not name and self.pod is not None:
-            name = msgspec.json.decode(self.request.object, type=_Unnamed).metadata.generate_name
+            raw = _decode_raw(self.body).request.object
+            name = msgspec.json.decode(raw, type=_Unnamed).metadata.generate_name
         return f"{self.namespace}/{name or ''}"
 
 
@@ -113,6 +134,18 @@ def decode(body: bytes) -> Question:
     """
     try:
         review = _decode_review(body)
+    except (msgspec.DecodeError, RecursionError):
+        return _decode_slowly(body)
+    request, version = review.request, review.api_version
+    if version in VERSIONS and request.creates_pod and request.object is not None:
+        return Question(version, request, request.object, body)
+    return _decode_slowly(body)
+
+
+def _decode_slowly(body: bytes) -> Question:
+    """Layer by layer: an object of another kind is not ours to judge, and a fault has its place."""
+    try:
+        review = _decode_raw(body)
     except msgspec.ValidationError as error:
         raise ReviewError(f"body is no AdmissionReview: {error}") from error
     except (msgspec.DecodeError, RecursionError) as error:
@@ -121,16 +154,15 @@ def decode(body: bytes) -> Question:
     if version not in VERSIONS:
         known = ", ".join(VERSIONS)
         raise ReviewError(f"apiVersion {version!r} is not known; send one of {known}", request.uid)
-    if request.kind.kind != "Pod" or request.sub_resource or request.operation != "CREATE":
+    if not request.creates_pod:
         return Question(version, request, None)
     if bytes(request.object) in _ABSENT:
         raise ReviewError("request.object is missing; send the pod", request.uid, version)
     try:
-        pod = _decode_pod(request.object)
+        return Question(version, request, _decode_pod(request.object), body)
     except (msgspec.ValidationError, RecursionError) as error:
         text = f"request.object is not a pod: {error}"
         raise ReviewError(text, request.uid, version) from error
-    return Question(version, request, pod)
 
 
 def decide(question: Question, rules: Rules, quotas: Sequence[Limits] = ()) -> Answer:
@@ -140,10 +172,11 @@ def decide(question: Question, rules: Rules, quotas: Sequence[Limits] = ()) -> A
         return Answer(Outcome.ALLOWED, "not the creation of a pod")
     if not rules.concerns(pod.spec.scheduler_name):
         return Answer(Outcome.ALLOWED, "pod already has different scheduler assigned")
-    faults = [*validate(pod, rules), *excesses(pod, rules, quotas)]
+    wishes = wishes_of(pod, rules.families)
+    faults = [*validate(pod, rules, wishes), *excesses(pod, rules, quotas, wishes)]
     if faults:
         return Answer(Outcome.REFUSED, _text(faults), 403)
-    patch = mutate(pod, rules)
+    patch = mutate(pod, rules, wishes)
     return Answer(Outcome.PATCHED, patch=patch) if patch else Answer(Outcome.ALLOWED)
 
 

@@ -48,6 +48,16 @@ class _Link:
         return self.waiting or now - self.last < _QUIET_S
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """A listener for the event loop; OSError when the port is taken."""
+    listener = socket.create_server((host, port), backlog=512)
+    listener.setblocking(False)
+    # Inherited by what is accepted; asyncio sets it only on sockets that it made itself. Without it
+    # an answer in two parts waits for the client's delayed acknowledgement: 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
 class Front:
     """Listens, ends TLS with `context`, relays to the unix socket `upstream`."""
 
@@ -77,8 +87,7 @@ class Front:
 
     def start(self, host: str, port: int) -> None:
         """Listen from now on; OSError when the port is taken. Call it in the event loop."""
-        listener = socket.create_server((host, port), backlog=512)
-        listener.setblocking(False)
+        listener = listen(host, port)
         self._listener = listener
         self._own = [
             asyncio.create_task(self._accept(listener)),

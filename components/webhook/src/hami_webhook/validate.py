@@ -6,7 +6,7 @@ from hami_webhook.rules import Rules
 from hamikit import names
 from hamikit.codec import split_list
 from hamikit.devices import DeviceFamily
-from hamikit.fill import Wish, is_zero, wishes_of
+from hamikit.fill import Wish, Wishes, is_zero, wishes_of
 from hamikit.objects import Pod
 from hamikit.quantity import QuantityError, parse_integer
 from hamikit.shape import INT32_MAX, Quantities, RequestError, parse_container
@@ -16,19 +16,26 @@ NODE_POLICIES = ("binpack", "spread")
 GPU_POLICIES = ("binpack", "spread", "numa", "mutex", "topology-aware")
 
 
-def validate(pod: Pod, rules: Rules) -> list[str]:
+def validate(pod: Pod, rules: Rules, wishes: Wishes | None = None) -> list[str]:
     """Every fault of a pod, one sentence each; none for a pod that asks for no device.
 
-    Quantities that cannot be right are faults even where the count is 0.
+    Quantities that cannot be right are faults even where the count is 0. `wishes` are the pod's,
+    from whoever has them already.
     """
     if not pod.spec.containers:
         return ["pod has no containers"]
-    wishes = [(c.name, wish) for c, found in wishes_of(pod, rules.families) for wish in found]
-    found = [fault for name, wish in wishes for fault in _container(name, wish)]
-    if any(wish.device for _, wish in wishes):
-        found += _pod(pod, rules)
-        found += _policies(pod.metadata.annotations)
-    return found
+    wishes = wishes_of(pod, rules.families) if wishes is None else wishes
+    faults: list[str] = []
+    device = False
+    for container, found in wishes:
+        for wish in found:
+            faults += _container(container.name, wish)
+            device = device or wish.device
+    if device:
+        faults += _pod(pod, rules)
+        if pod.metadata.annotations:
+            faults += _annotations(pod.metadata.annotations)
+    return faults
 
 
 def _container(name: str, wish: Wish) -> Iterator[str]:
@@ -78,15 +85,15 @@ def _pod(pod: Pod, rules: Rules) -> Iterator[str]:
             f"pod has node assigned: spec.nodeName is {pod.spec.node_name!r}, so nobody would "
             "choose its cards; use a nodeSelector or node affinity"
         )
-    granted = [name for name in names.GRANT_ANNOTATIONS if name in pod.metadata.annotations]
+
+
+def _annotations(annotations: dict[str, str]) -> Iterator[str]:
+    granted = [name for name in names.GRANT_ANNOTATIONS if name in annotations]
     if granted:
         yield (
             f"annotations {', '.join(granted)} say what HAMi granted to the pod and are written "
             "by HAMi only; leave them out"
         )
-
-
-def _policies(annotations: dict[str, str]) -> Iterator[str]:
     node = annotations.get(names.POD_NODE_POLICY, "")
     if node and node not in NODE_POLICIES:
         yield (

@@ -94,7 +94,7 @@ class DeviceFamily:
     def resources(self) -> tuple[str, ...]:
         """All resource names of the family that are configured."""
         every = (self.count, self.memory, self.memory_percentage, self.cores, self.priority)
-        return tuple(name for name in every if name)
+        return tuple(filter(None, every))
 
 
 NVIDIA = DeviceFamily(

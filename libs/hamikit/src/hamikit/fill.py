@@ -1,6 +1,6 @@
 """What a container asks for once the parts that it left out are filled in."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hamikit.devices import REQUEST_TEMPLATES, DeviceFamily
@@ -30,19 +30,24 @@ class Wish:
         return {**self.named, **self.added}
 
 
-def wishes_of(pod: Pod, families: Sequence[DeviceFamily]) -> Iterator[tuple[Container, list[Wish]]]:
+Wishes = Sequence[tuple[Container, Sequence[Wish]]]
+
+
+def wishes_of(pod: Pod, families: Sequence[DeviceFamily]) -> Wishes:
     """Each container, init containers first, with what it asks of each family that it names."""
     annotations = pod.metadata.annotations
     each = [(family, soft_wanted(annotations, family)) for family in families]
+    wishes = []
     for container in pod.all_containers:
-        found = (wish_of(container, family, soft=soft) for family, soft in each)
-        yield container, [wish for wish in found if wish is not None]
+        found = [wish_of(container, family, soft=soft) for family, soft in each]
+        wishes.append((container, [wish for wish in found if wish is not None]))
+    return wishes
 
 
 def wish_of(container: Container, family: DeviceFamily, *, soft: bool = False) -> Wish | None:
     """What a container asks of a family; None when it names none of its resources."""
     resources = container.resources
-    if resources is None:
+    if resources is None or not (resources.limits or resources.requests):
         return None
     return wish(resources.limits or {}, resources.requests or {}, family, soft=soft)
 
@@ -64,7 +69,7 @@ def wish(
     if family.count in named:
         if is_zero(named[family.count]):
             return Wish(family, named)
-    elif family.implied and family.default_count and any(n in named for n in _amounts(family)):
+    elif family.implied and family.default_count and not named.keys().isdisjoint(_amounts(family)):
         added[family.count] = str(family.default_count)
     else:
         return Wish(family, named)
@@ -80,12 +85,11 @@ def _named(
 ) -> dict[str, str | int | float]:
     """The family's resources that a container names; a limit wins over a request."""
     found: dict[str, str | int | float] = {}
-    if limits or requests:
-        for name in family.resources:
-            if name in limits:
-                found[name] = limits[name]
-            elif name in requests:
-                found[name] = requests[name]
+    for name in family.resources:
+        if name in limits:
+            found[name] = limits[name]
+        elif name in requests:
+            found[name] = requests[name]
     return found
 
 
@@ -117,9 +121,8 @@ def is_zero(value: str | float) -> bool:
 
 
 def _amounts(family: DeviceFamily) -> tuple[str, ...]:
-    """The resources that imply a count."""
-    every = (family.memory, family.memory_percentage, family.cores)
-    return tuple(name for name in every if name)
+    """The resources that imply a count; an empty name is nobody's."""
+    return family.memory, family.memory_percentage, family.cores
 
 
 def _whole_card(named: Quantities, family: DeviceFamily) -> bool:
