@@ -32,6 +32,7 @@
 #define HAMI_CORE_DEFAULT 0u /* the library's choice: hold the core limit always */
 #define HAMI_CORE_FORCE 1u
 #define HAMI_CORE_DISABLE 2u
+#define HAMI_CORE_SHARE 3u /* hold it only while hami_control_body.contended is set */
 
 /* hami_control_body.overhead_policy */
 #define HAMI_OVERHEAD_REPORT                                                                       \
@@ -124,12 +125,25 @@ struct hami_usage_device {
     uint64_t peak;    /* highest `used` seen, in units */
     uint64_t refused; /* allocations that would have passed the limit */
     uint8_t reserved[104];
-    int64_t
-        credit_ns; /* compute limiter, on a line pair of its own; zero while it is not running */
-    uint64_t refill_ns;
-    uint64_t charged_ns;
+    /* Compute limiter, on a line pair of its own; zero while it is not running. Times are
+     * CLOCK_MONOTONIC. */
+    int64_t credit_ns;   /* GPU time that the container may spend now; below zero: a debt */
+    uint64_t refill_ns;  /* when credit was last added */
+    uint64_t charged_ns; /* GPU time charged so far */
     uint64_t launches;
-    uint8_t reserved2[96];
+    uint64_t crowded_until_ns; /* till then others are taken to compute here too */
+    uint32_t holder;           /* slot + 1 of the process that took credit last */
+    uint32_t reserved2;
+    uint64_t looked_ns;         /* when somebody last compared with NVML */
+    uint64_t looked_charged_ns; /* charged_ns at that time */
+    uint8_t reserved3[64];
+};
+
+/* One process in the queue for credit; by the index of its slot. */
+struct hami_usage_turn {
+    uint32_t waiting; /* device << 28 | the millisecond (28 bits) until which it waits; 0: it does
+                         not */
+    uint32_t served;  /* GPU time it has had, in 1024 ns, as far as it matters for its turn */
 };
 
 /* One change in flight: what is needed to finish or forget it after the process was killed at any
@@ -173,7 +187,9 @@ struct hami_usage {
     uint64_t unlimited_starts; /* processes that began to use a device with no limit attached */
     uint64_t private_starts;   /* processes that found every slot taken and count for themselves */
     uint64_t overhead_epoch;   /* moves whenever the overhead of some slot has changed */
-    uint8_t reserved[4016];
+    uint8_t reserved[944];
+    struct hami_usage_turn turns[HAMI_MAX_SLOTS];
+    uint8_t reserved2[1024];
     struct hami_usage_device devices[HAMI_MAX_DEVICES]; /* in the order of the control file */
     struct hami_usage_slot slots[HAMI_MAX_SLOTS];
 };
@@ -216,6 +232,10 @@ HAMI_AT(hami_usage_device, credit_ns, 128);
 HAMI_AT(hami_usage_device, refill_ns, 136);
 HAMI_AT(hami_usage_device, charged_ns, 144);
 HAMI_AT(hami_usage_device, launches, 152);
+HAMI_AT(hami_usage_device, crowded_until_ns, 160);
+HAMI_AT(hami_usage_device, holder, 168);
+HAMI_AT(hami_usage_device, looked_ns, 176);
+HAMI_AT(hami_usage_device, looked_charged_ns, 184);
 _Static_assert(sizeof(struct hami_usage_device) == 256, "hami_usage_device has changed size");
 HAMI_AT(hami_usage_intent, delta_units, 16);
 HAMI_AT(hami_usage_intent, share_after, 24);
@@ -236,6 +256,7 @@ HAMI_AT(hami_usage, unknown_symbols, 48);
 HAMI_AT(hami_usage, unlimited_starts, 56);
 HAMI_AT(hami_usage, private_starts, 64);
 HAMI_AT(hami_usage, overhead_epoch, 72);
+HAMI_AT(hami_usage, turns, 1024);
 HAMI_AT(hami_usage, devices, 4096);
 HAMI_AT(hami_usage, slots, 8192);
 _Static_assert(sizeof(struct hami_usage) == HAMI_USAGE_SIZE, "hami_usage has changed size");

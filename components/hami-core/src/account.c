@@ -8,13 +8,6 @@
 #include "pool.h"
 
 #include <string.h>
-#include <time.h>
-
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
 
 bool account_current_device(struct process *process, int *device) {
     CUdevice ordinal = 0;
@@ -30,7 +23,7 @@ bool account_apply(struct process *process, unsigned device, enum hami_kind kind
     struct ledger_change change = {device, kind, units, limit};
     lock_take(&process->ledger_lock);
     bool done = ledger_apply(process->usage, process->slot, &change);
-    process->usage->slots[process->slot].last_activity_ns = now_ns();
+    process_note_activity(process);
     lock_drop(&process->ledger_lock);
     return done;
 }

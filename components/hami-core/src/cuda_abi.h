@@ -13,6 +13,8 @@ typedef unsigned int CUdeviceptr_v1;
 typedef unsigned long long CUmemGenericAllocationHandle;
 typedef struct CUctx_st *CUcontext;
 typedef struct CUstream_st *CUstream;
+typedef struct CUevent_st *CUevent;
+typedef struct CUfunc_st *CUfunction;
 typedef struct CUmemPoolHandle_st *CUmemoryPool;
 typedef struct CUarray_st *CUarray;
 typedef struct CUmipmappedArray_st *CUmipmappedArray;
@@ -29,7 +31,12 @@ enum {
     CUDA_SUCCESS = 0,
     CUDA_ERROR_OUT_OF_MEMORY = 2,
     CUDA_ERROR_NOT_INITIALIZED = 3,
+    CUDA_ERROR_NOT_READY = 600,
 };
+
+/* The default stream of the thread, for calls of the per-thread twins. */
+#define CU_STREAM_PER_THREAD ((CUstream)2) /* NOLINT(performance-no-int-to-ptr) */
+enum { CU_STREAM_CAPTURE_MODE_RELAXED = 2 };
 
 enum { CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM = 1 << 1 };
 enum {
@@ -100,6 +107,26 @@ typedef struct {
     unsigned int flags;
 } CUDA_ARRAY3D_DESCRIPTOR;
 
+typedef struct {
+    unsigned int grid_x, grid_y, grid_z;
+    unsigned int block_x, block_y, block_z;
+    unsigned int shared_bytes;
+    CUstream stream;
+    void *attributes;
+    unsigned int attribute_count;
+} CUlaunchConfig;
+
+typedef struct {
+    CUfunction function;
+    unsigned int grid_x, grid_y, grid_z;
+    unsigned int block_x, block_y, block_z;
+    unsigned int shared_bytes;
+    CUstream stream;
+    void **parameters;
+} CUDA_LAUNCH_PARAMS;
+
+_Static_assert(sizeof(CUlaunchConfig) == 56 && sizeof(CUDA_LAUNCH_PARAMS) == 56, "CUDA layout");
+
 typedef int nvmlReturn_t;
 typedef struct nvmlDevice_st *nvmlDevice_t;
 
@@ -112,6 +139,10 @@ enum {
 enum { NVML_PROCESS_MODE_COMPUTE = 0 };
 #define NVML_NO_INSTANCE 0xffffffffu
 enum { NVML_UUID_SIZE = 96 };
+
+typedef struct {
+    unsigned int gpu, memory;
+} nvmlUtilization_t;
 
 typedef struct {
     unsigned long long total, free, used;

@@ -90,3 +90,64 @@ CUresult driver_child_graph(CUgraphNode node, CUgraph *graph) {
     FIND("cuGraphChildGraphNodeGetGraph")
     return found != NULL ? ((fn *)found)(node, graph) : CUDA_ERROR_NOT_INITIALIZED;
 }
+
+CUresult driver_event_create(CUevent *event) {
+    typedef CUresult fn(CUevent *, unsigned int);
+    FIND("cuEventCreate")
+    return found != NULL ? ((fn *)found)(event, 0) : CUDA_ERROR_NOT_INITIALIZED;
+}
+
+CUresult driver_event_destroy(CUevent event) {
+    typedef CUresult fn(CUevent);
+    FIND("cuEventDestroy_v2")
+    return found != NULL ? ((fn *)found)(event) : CUDA_ERROR_NOT_INITIALIZED;
+}
+
+CUresult driver_event_record(CUevent event, CUstream stream) {
+    typedef CUresult fn(CUevent, CUstream);
+    FIND("cuEventRecord")
+    return found != NULL ? ((fn *)found)(event, stream) : CUDA_ERROR_NOT_INITIALIZED;
+}
+
+CUresult driver_event_query(CUevent event) {
+    typedef CUresult fn(CUevent);
+    FIND("cuEventQuery")
+    return found != NULL ? ((fn *)found)(event) : CUDA_ERROR_NOT_INITIALIZED;
+}
+
+CUresult driver_event_elapsed(float *milliseconds, CUevent start, CUevent end) {
+    typedef CUresult fn(float *, CUevent, CUevent);
+    FIND("cuEventElapsedTime")
+    return found != NULL ? ((fn *)found)(milliseconds, start, end) : CUDA_ERROR_NOT_INITIALIZED;
+}
+
+static CUresult stream_context(CUstream stream, CUcontext *context) {
+    typedef CUresult fn(CUstream, CUcontext *);
+    FIND("cuStreamGetCtx")
+    return found != NULL ? ((fn *)found)(stream, context) : CUDA_ERROR_NOT_INITIALIZED;
+}
+
+bool driver_enter_stream(CUstream stream) {
+    typedef CUresult fn(CUcontext);
+    CUcontext context = NULL;
+    FIND("cuCtxPushCurrent_v2")
+    return found != NULL && stream_context(stream, &context) == CUDA_SUCCESS &&
+           ((fn *)found)(context) == CUDA_SUCCESS;
+}
+
+void driver_leave_stream(void) {
+    typedef CUresult fn(CUcontext *);
+    CUcontext context = NULL;
+    FIND("cuCtxPopCurrent_v2")
+    if (found != NULL) {
+        ((fn *)found)(&context);
+    }
+}
+
+void driver_exchange_capture_mode(int *mode) {
+    typedef CUresult fn(int *);
+    FIND("cuThreadExchangeStreamCaptureMode")
+    if (found != NULL) {
+        ((fn *)found)(mode);
+    }
+}

@@ -19,4 +19,16 @@ CUresult driver_node_type(CUgraphNode node, int *type);
 CUresult driver_alloc_node(CUgraphNode node, CUDA_MEM_ALLOC_NODE_PARAMS *params);
 CUresult driver_child_graph(CUgraphNode node, CUgraph *graph);
 
+CUresult driver_event_create(CUevent *event);
+CUresult driver_event_destroy(CUevent event);
+CUresult driver_event_record(CUevent event, CUstream stream);
+CUresult driver_event_query(CUevent event);
+CUresult driver_event_elapsed(float *milliseconds, CUevent start, CUevent end);
+/* Makes the stream's context the current one; false, and nothing done, if that cannot be. */
+bool driver_enter_stream(CUstream stream);
+void driver_leave_stream(void);
+/* Swaps this thread's capture mode; in relaxed mode events may be asked about while others capture.
+ */
+void driver_exchange_capture_mode(int *mode);
+
 #endif

@@ -2,6 +2,7 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#include <strings.h>
 
 #define READ_TRIES 64
 #define SMALLEST_LIMIT                                                                             \
@@ -112,6 +113,20 @@ static uint32_t crc32_of(const uint8_t *bytes, size_t count) {
         }
     }
     return ~crc;
+}
+
+uint32_t limits_core_policy(const char *text, uint32_t otherwise) {
+    return text == NULL                       ? otherwise
+           : strcasecmp(text, "disable") == 0 ? HAMI_CORE_DISABLE
+           : strcasecmp(text, "force") == 0   ? HAMI_CORE_FORCE
+                                              : otherwise;
+}
+
+uint32_t limits_core_percent(const struct hami_control_body *body, unsigned device) {
+    uint32_t percent = body->devices[device].core_limit_percent;
+    bool off = body->core_policy == HAMI_CORE_DISABLE ||
+               (body->core_policy == HAMI_CORE_SHARE && body->contended == 0);
+    return off || percent >= 100 ? 0 : percent;
 }
 
 static bool body_is_whole(const struct hami_control_body *body, uint32_t epoch) {

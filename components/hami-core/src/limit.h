@@ -20,6 +20,12 @@ bool limits_parse_number(const char *text, uint32_t *number);
 /* A switch in a variable: "true", "1", "yes", "on", in any case. */
 bool limits_parse_switch(const char *text);
 
+/* GPU_CORE_UTILIZATION_POLICY: "force" and "disable" in any case; NULL and others leave what is. */
+uint32_t limits_core_policy(const char *text, uint32_t otherwise);
+
+/* The percentage of a device's time that the container may have now; 0: all of it. */
+uint32_t limits_core_percent(const struct hami_control_body *body, unsigned device);
+
 /* Copies the body in force. False if the file is of another layout, damaged, or changed at each of
  * a few tries. */
 bool limits_read_control(const struct hami_control *control, struct hami_control_body *body);

@@ -2,6 +2,7 @@
 #include "process.h"
 
 #include "device.h"
+#include "gate.h"
 #include "ledger.h"
 #include "limit.h"
 #include "loader.h"
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -30,6 +32,8 @@ extern int __register_atfork(void (*before)(void), void (*parent)(void), void (*
                              void *dso);
 extern void *__dso_handle;
 
+#define NS_PER_S UINT64_C(1000000000)
+
 static struct process *_Atomic the_process;
 
 #define PROCESS_BYTES ((sizeof(struct process) + 4095) & ~(size_t)4095)
@@ -37,6 +41,7 @@ static struct process *_Atomic the_process;
 /* MADV_WIPEONFORK does the same for a child made by a bare clone, which calls no handlers. */
 static void after_fork(void) {
     struct process *process = atomic_load(&the_process);
+    gate_after_fork();
     if (process != NULL) {
         memset(process, 0, sizeof(*process));
     }
@@ -88,8 +93,18 @@ static enum control_file map_control(struct process *process) {
     return process->control != NULL ? CONTROL_MAPPED : CONTROL_UNUSABLE;
 }
 
+/* HAMi's GPU_CORE_UTILIZATION_POLICY counts where there is no control file, or the operator lets it
+ * loosen. */
+static void apply_core_variable(struct process *process) {
+    const char *policy = getenv("GPU_CORE_UTILIZATION_POLICY");
+    if (process->source == LIMITS_ENV || (process->body.flags & HAMI_CONTROL_ENV_MAY_LOOSEN) != 0) {
+        process->body.core_policy = limits_core_policy(policy, (uint32_t)process->body.core_policy);
+    }
+}
+
 /* Under setup_lock: what the body says, in the form that the hot path reads. */
 static void publish_limits(struct process *process) {
+    apply_core_variable(process);
     for (unsigned i = 0; i < HAMI_MAX_DEVICES; i++) {
         uint64_t bytes = process->body.devices[i].memory_limit_bytes;
         uint64_t units = process->source == LIMITS_BROKEN ? 0
@@ -100,6 +115,10 @@ static void publish_limits(struct process *process) {
         atomic_store(&process->real_units[i], real == 0 ? LEDGER_NO_LIMIT : real / HAMI_UNIT);
     }
     atomic_store(&process->strict_overhead, process->body.overhead_policy == HAMI_OVERHEAD_STRICT);
+    for (unsigned i = 0; i < HAMI_MAX_DEVICES; i++) {
+        atomic_store(&process->core_percent[i], limits_core_percent(&process->body, i));
+    }
+    atomic_store(&process->held, process->body.suspended != 0 || process->body.blocked != 0);
     atomic_store(&process->generation, process->body.generation);
     log_set_level(process->body.log_level);
 }
@@ -320,6 +339,31 @@ uint64_t process_overhead(struct process *process, int device) {
         atomic_store(&process->overhead[device].epoch, epoch);
     }
     return atomic_load(&process->overhead[device].units);
+}
+
+void process_note_activity(struct process *process) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    process->usage->slots[process->slot].last_activity_ns =
+        (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+uint32_t process_epoch(const struct process *process) {
+    return process->source == LIMITS_CONTROL
+               ? __atomic_load_n(&process->control->epoch, __ATOMIC_ACQUIRE)
+               : 0;
+}
+
+void process_wait_control(const struct process *process, uint32_t epoch, uint64_t until_ns) {
+    struct timespec until = {(time_t)(until_ns / NS_PER_S), (long)(until_ns % NS_PER_S)};
+    if (process->source == LIMITS_CONTROL) {
+        long result = syscall(SYS_futex, &process->control->epoch, FUTEX_WAIT_BITSET, epoch, &until,
+                              NULL, FUTEX_BITSET_MATCH_ANY);
+        if (result == 0 || errno == ETIMEDOUT || errno == EAGAIN || errno == EINTR) {
+            return;
+        }
+    }
+    syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
 }
 
 bool process_reap(struct process *process) {

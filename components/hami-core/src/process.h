@@ -35,6 +35,8 @@ struct process {
     _Atomic uint64_t limit_units[HAMI_MAX_DEVICES];
     _Atomic uint64_t real_units[HAMI_MAX_DEVICES]; /* LEDGER_NO_LIMIT: the limit is all real */
     _Atomic uint32_t strict_overhead;
+    _Atomic uint32_t core_percent[HAMI_MAX_DEVICES]; /* in force now; 0: no limit */
+    _Atomic uint32_t held;                           /* suspended or blocked: no launch */
     struct hami_usage *usage; /* the shared file, or our own memory if that cannot be used */
     bool usage_shared;
     int usage_fd;
@@ -84,6 +86,15 @@ bool process_is_virtual(struct process *process, int device);
 
 /* What contexts and modules of the whole container take on a device, in units. */
 uint64_t process_overhead(struct process *process, int device);
+
+/* Says to the monitor that the GPU has just been used. */
+void process_note_activity(struct process *process);
+
+/* The control file's epoch, to be read before the limits are: a wait from it misses no change. */
+uint32_t process_epoch(const struct process *process);
+
+/* Sleeps until the control file changes from `epoch`, or CLOCK_MONOTONIC reaches `until_ns`. */
+void process_wait_control(const struct process *process, uint32_t epoch, uint64_t until_ns);
 
 /* Clears up after processes that are dead. True if there was one. */
 bool process_reap(struct process *process);

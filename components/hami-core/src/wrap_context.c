@@ -2,6 +2,7 @@
 #include "account.h"
 #include "dispatch.h"
 #include "driver.h"
+#include "gate.h"
 #include "graph_memory.h"
 #include "overhead.h"
 #include "pool.h"
@@ -45,7 +46,9 @@ static CUresult destroy(CUcontext context, cuCtxDestroy_v2_fn *call) {
     CUdevice device = -1;
     bool current = driver_current_context() == context && context != NULL &&
                    driver_current_device(&device) == CUDA_SUCCESS;
+    gate_context_ends();
     CUresult answer = call(context);
+    gate_context_ended(answer == CUDA_SUCCESS ? context : NULL);
     if (answer == CUDA_SUCCESS) {
         account_forget_context(context);
     }
@@ -70,11 +73,19 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
 }
 
 /* The last release destroys the primary context, an earlier one only counts down. */
-static CUresult after_release(CUdevice device, CUresult answer) {
+static CUresult release(CUdevice device, cuDevicePrimaryCtxRelease_v2_fn *call) {
+    gate_context_ends();
+    CUresult answer = call(device);
+    CUcontext ended = NULL;
     struct process *process = process_limits();
-    if (answer == CUDA_SUCCESS && process != NULL && device >= 0 && device < MAX_ORDINALS &&
-        !driver_primary_active(device)) {
-        account_forget_context(atomic_exchange(&process->primary[device], NULL));
+    bool last = answer == CUDA_SUCCESS && process != NULL && device >= 0 && device < MAX_ORDINALS &&
+                !driver_primary_active(device);
+    if (last) {
+        ended = atomic_exchange(&process->primary[device], NULL);
+    }
+    gate_context_ended(ended);
+    if (last) {
+        account_forget_context(ended);
         pool_settle_all(process);
         graph_memory_settle(process);
         contexts_changed(device);
@@ -83,17 +94,17 @@ static CUresult after_release(CUdevice device, CUresult answer) {
 }
 
 CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
-    return after_release(device, REAL(cuDevicePrimaryCtxRelease)(device));
+    return release(device, REAL(cuDevicePrimaryCtxRelease));
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
-    return after_release(device, REAL(cuDevicePrimaryCtxRelease_v2)(device));
+    return release(device, REAL(cuDevicePrimaryCtxRelease_v2));
 }
 
 CUresult cuDevicePrimaryCtxReset(CUdevice device) {
-    return after_release(device, REAL(cuDevicePrimaryCtxReset)(device));
+    return release(device, REAL(cuDevicePrimaryCtxReset));
 }
 
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
-    return after_release(device, REAL(cuDevicePrimaryCtxReset_v2)(device));
+    return release(device, REAL(cuDevicePrimaryCtxReset_v2));
 }

@@ -1,5 +1,6 @@
 /* Graphs: what their memory nodes take, at the calls where the driver takes it or gives it back. */
 #include "dispatch.h"
+#include "gate.h"
 #include "graph_memory.h"
 
 static CUresult after_instantiate(CUresult answer, CUgraph graph, CUgraphExec *exec) {
@@ -46,12 +47,18 @@ CUresult cuGraphUpload_ptsz(CUgraphExec exec, CUstream stream) {
 
 CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
     CUresult answer = graph_memory_admit(exec, stream, false);
-    return answer == CUDA_SUCCESS ? REAL(cuGraphLaunch)(exec, stream) : answer;
+    if (answer != CUDA_SUCCESS) {
+        return answer;
+    }
+    GATED(exec, 1, stream, REAL(cuGraphLaunch)(exec, stream));
 }
 
 CUresult cuGraphLaunch_ptsz(CUgraphExec exec, CUstream stream) {
     CUresult answer = graph_memory_admit(exec, stream, true);
-    return answer == CUDA_SUCCESS ? REAL(cuGraphLaunch_ptsz)(exec, stream) : answer;
+    if (answer != CUDA_SUCCESS) {
+        return answer;
+    }
+    GATED(exec, 1, of_thread(stream), REAL(cuGraphLaunch_ptsz)(exec, stream));
 }
 
 CUresult cuGraphExecDestroy(CUgraphExec exec) { return graph_memory_end(exec); }

@@ -63,11 +63,19 @@ class Guest:
     process: subprocess.Popen[str]
 
     def ask(self, *command):
+        self.tell(*command)
+        return self.answer()
+
+    def tell(self, *command) -> None:
+        """Begins a command that may take a while."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         print(json.dumps(command), file=self.process.stdin, flush=True)
+
+    def answer(self):
+        """The answer to what was told."""
+        assert self.process.stdout is not None
         answer = self.process.stdout.readline()
-        assert answer, f"the guest died in {command}: {self.process.wait()}"
+        assert answer, f"the guest died: {self.process.wait()}"
         return json.loads(answer)
 
     def stop(self) -> None:
@@ -108,19 +116,19 @@ class Container:
         """Bytes charged on the first device."""
         return self.usage.devices[0].used_bytes
 
-    def use_driver(self, cuda: str) -> None:
-        """Puts a driver of another CUDA version under this container, and a limit on its card."""
+    def use_driver(self, cuda: str = "12.4", **modes: int) -> None:
+        """Puts another driver under this container, and a limit on its card."""
         cards = self.folder / "cards"
-        cards.write_text(f"[driver]\ncuda = {cuda}\n{CARDS}")
+        lines = "".join(f"{name} = {value}\n" for name, value in modes.items())
+        cards.write_text(f"[driver]\ncuda = {cuda}\n{lines}{CARDS}")
         self.state = self.folder / "state"
         self.fake.run("fakegpu", "init", "--state", str(self.state), "--cards", str(cards))
         self.limit(1000)
 
-    def limit(self, mib: int, **fields) -> None:
-        """Puts a memory limit on the first card in force."""
-        write_control(
-            self.folder / "control", Control((ControlDevice(self.uuid(0), mib * MIB),), **fields)
-        )
+    def limit(self, mib: int, *, cores: int = 0, **fields) -> None:
+        """Puts limits on the first card in force."""
+        card = ControlDevice(self.uuid(0), mib * MIB, cores)
+        write_control(self.folder / "control", Control((card,), **fields))
 
     def virtual(self, mib: int, real_mib: int, **fields) -> None:
         """Puts a limit on the first card in force of which a part is real memory."""

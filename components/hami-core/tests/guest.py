@@ -14,6 +14,7 @@ from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from typing import Any
 
 from guest_graph import GraphCalls, Location
+from guest_launch import LaunchCalls
 from guest_share import ShareCalls
 
 SIZE, U64, HANDLE = c_size_t, c_uint64, c_void_p
@@ -54,7 +55,7 @@ class MemoryV2(ctypes.Structure):
     )
 
 
-class Guest(GraphCalls, ShareCalls):
+class Guest(GraphCalls, LaunchCalls, ShareCalls):
     """Every public method is a command; results are CUresult numbers or [result, value...]."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The pure C modules under the sanitizers: ledger, table, limits, array sizes."""
+"""The pure C modules under the sanitizers: ledger, table, limits, array sizes, compute."""
 
 import subprocess
 import sys
@@ -8,7 +8,15 @@ import pytest
 
 from hamikit.region import Control, ControlDevice, write_control
 
-TESTS = ("ledger", "ledger_kill", "table", "table_tsan", "limit")
+TESTS = (
+    "ledger",
+    "ledger_kill",
+    "table",
+    "table_tsan",
+    "limit",
+    "compute",
+    "compute_tsan",
+)
 
 
 @pytest.fixture(scope="session")

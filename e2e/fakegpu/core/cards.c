@@ -193,8 +193,31 @@ static int driver_key(struct parser *p, const char *key, const char *value) {
         snprintf(p->image->driver_version, sizeof p->image->driver_version, "%s", value);
         return 0;
     }
+    struct fg_modes *modes = &p->image->modes;
+    const struct {
+        const char *key;
+        uint32_t *field;
+        unsigned long most;
+    } numbers[] = {
+        {"event_noise_percent", &modes->event_noise_percent, 100},
+        {"slice_us", &modes->slice_us, 1000000},
+        {"overlap", &modes->overlap, 1},
+        {"drift_ms", &modes->drift_ms, 1000000},
+        {"init_ms", &modes->init_ms, 100000},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        unsigned long n = 0;
+        if (strcmp(key, numbers[i].key) != 0)
+            continue;
+        int rc = number(p, key, value, &n, numbers[i].most);
+        *numbers[i].field = (uint32_t)n;
+        return rc;
+    }
     if (strcmp(key, "cuda") != 0)
-        return fail(p, "unknown key '%s' in [driver]; known: version, cuda", key);
+        return fail(p,
+                    "unknown key '%s' in [driver]; known: version, cuda, event_noise_percent, "
+                    "slice_us, overlap, drift_ms, init_ms",
+                    key);
     if (sscanf(value, "%u.%u%c", &major, &minor, &rest) != 2 || major < 11 || minor > 99)
         return fail(p, "cuda = '%s' is not a version from 11.0 on, such as 12.4", value);
     p->image->cuda_version = major * 1000 + minor * 10;

@@ -75,6 +75,8 @@ static void clear(struct fg *fg, int slot) {
         atomic_store(&share->last_end_ns, 0);
         atomic_store(&share->window_ns, 0);
         atomic_store(&share->window_before_ns, 0);
+        atomic_store(&share->busy_ns, 0);
+        share->done_ns = 0;
         fg_recount(fg, card);
         fg_card_unlock(fg, card);
     }

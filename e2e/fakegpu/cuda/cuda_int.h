@@ -26,8 +26,8 @@ struct stream {
     struct ctx *ctx;
     unsigned flags;
     int priority;
-    _Atomic uint64_t last_end_ns;
-    _Atomic uint64_t wait_ns; /* of cuStreamWaitEvent */
+    _Atomic uint64_t last_end; /* a mark of the card's timeline */
+    _Atomic uint64_t wait_ns;  /* of cuStreamWaitEvent */
     struct graph *capture;
 };
 
@@ -41,7 +41,7 @@ struct ctx {
     unsigned flags;
     unsigned epoch; /* of the process: a fork's child does not own its parent's contexts */
     _Atomic uint64_t module_bytes;
-    _Atomic uint64_t last_end_ns;
+    _Atomic uint64_t last_end;
     _Atomic uint64_t queue[QUEUE_DEPTH]; /* ends of the last launches */
     _Atomic uint32_t queued;
     struct stream legacy; /* what stream handles 0, 1 and 2 mean */
@@ -119,7 +119,7 @@ void cu_pools_settle(int card);
 /* stream.c */
 struct stream *cu_stream(CUstream handle, struct ctx *ctx);
 void cu_wait_context(struct ctx *ctx);
-void cu_note_end(struct stream *stream, uint64_t end_ns);
+void cu_note_end(struct stream *stream, uint64_t end);
 
 /* launch.c */
 CUresult cu_run(struct stream *stream, uint64_t duration_ns);
@@ -146,6 +146,14 @@ void cu_graph_memory_trim(int card, bool all);
     CUresult name##_rc = cu_need_context(&(name));                                                 \
     if (name##_rc != CUDA_SUCCESS)                                                                 \
     return name##_rc
+
+/* A test may ask for the next calls of a symbol to fail (`fakegpu fail`). */
+#define FAIL_IF_ASKED(symbol)                                                                      \
+    do {                                                                                           \
+        int fault_code = fg_fault(&cu_process.fg, symbol);                                         \
+        if (fault_code != 0)                                                                       \
+            return fault_code;                                                                     \
+    } while (0)
 
 #define REQUIRE(condition)                                                                         \
     do {                                                                                           \

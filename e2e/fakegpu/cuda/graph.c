@@ -203,7 +203,7 @@ CUresult cuGraphLaunch(CUgraphExec exec, CUstream handle) {
     if (rc == CUDA_SUCCESS)
         rc = cu_run(stream, exec->duration_ns);
     if (rc == CUDA_SUCCESS && exec->memory != NULL)
-        atomic_store(&exec->memory->busy_ns, atomic_load(&stream->last_end_ns));
+        atomic_store(&exec->memory->last_end, atomic_load(&stream->last_end));
     return rc;
 }
 

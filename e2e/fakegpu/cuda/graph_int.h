@@ -26,7 +26,7 @@ struct graph {
 struct graph_memory {
     uint64_t peak[FG_CARDS];   /* the most that its nodes hold at one time */
     bool mapped[FG_CARDS];     /* physical memory of that size stands behind it */
-    _Atomic uint64_t busy_ns;  /* end of its last launch */
+    _Atomic uint64_t last_end; /* of its launches: a mark of the timeline */
     struct graph_node *leaves; /* allocations that the graph does not free itself */
     unsigned outstanding;      /* of them, those that a launch made and nobody has freed */
     bool frees_on_launch;      /* AUTO_FREE_ON_LAUNCH */

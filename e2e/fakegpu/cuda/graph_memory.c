@@ -283,7 +283,8 @@ void cu_graph_memory_end(struct graph_memory *memory) {
 void cu_graph_memory_trim(int card, bool all) {
     fresh();
     for (struct graph_memory *m = graphs.all; m != NULL; m = m->next)
-        if (all || (m->outstanding == 0 && atomic_load(&m->busy_ns) <= fg_now()))
+        if (all ||
+            (m->outstanding == 0 && fg_reached(&cu_process.fg, card, atomic_load(&m->last_end))))
             m->mapped[card] = false;
     uint64_t keep = mapped_bytes(card);
     if (keep >= graphs.reserved[card])

@@ -100,6 +100,8 @@ static CUresult start(void) {
     if (!cu_process.attached && fg_attach(&cu_process.fg, &cu_process, true) != 0)
         return CUDA_ERROR_NO_DEVICE;
     cu_process.attached = true;
+    if (cu_process.fg.st->modes.init_ms > 0)
+        fg_sleep_until(fg_now() + cu_process.fg.st->modes.init_ms * 1000000ull);
     int count = fg_visible(&cu_process.fg, cu_process.cards);
     const char *list = getenv("CUDA_VISIBLE_DEVICES");
     if (count > 0 && list != NULL)

@@ -232,8 +232,10 @@ CUresult cu_run(struct stream *stream, uint64_t duration_ns) {
     if (atomic_load(&cu_process.fg.st->cards[ctx->card].lost))
         return CUDA_ERROR_UNKNOWN;
     _Atomic uint64_t *place = &ctx->queue[atomic_fetch_add(&ctx->queued, 1) % QUEUE_DEPTH];
-    fg_sleep_until(atomic_load(place));
-    uint64_t end = fg_run(&cu_process.fg, ctx->card, duration_ns, atomic_load(&stream->wait_ns));
+    fg_wait_mark(&cu_process.fg, ctx->card, atomic_load(place));
+    struct fg_work work = {duration_ns, atomic_load(&stream->wait_ns),
+                           atomic_load(&stream->last_end)};
+    uint64_t end = fg_run(&cu_process.fg, ctx->card, &work);
     atomic_store(place, end);
     cu_note_end(stream, end);
     return CUDA_SUCCESS;
@@ -242,6 +244,7 @@ CUresult cu_run(struct stream *stream, uint64_t duration_ns) {
 static CUresult launch(CUfunction f, uint64_t gx, uint64_t gy, uint64_t gz, uint64_t threads,
                        CUstream handle) {
     CONTEXT_OR_RETURN(ctx);
+    FAIL_IF_ASKED("cuLaunchKernel");
     REQUIRE_HANDLE(f, MAGIC_FUNCTION);
     REQUIRE(gx > 0 && gy > 0 && gz > 0 && gx < 1ull << 31 && gy < 65536 && gz < 65536 &&
             threads > 0 && threads <= 1024);

@@ -10,12 +10,15 @@
 #include <sys/types.h>
 
 #define FG_MAGIC 0x55504746u /* "FGPU" */
-#define FG_VERSION 3u
+#define FG_VERSION 4u
 #define FG_CARDS 16
 #define FG_SLOTS 512
 #define FG_SAMPLES 64
 #define FG_EVENTS 64
+#define FG_TURNS 1024
+#define FG_FAULTS 8
 #define FG_MIB (1ull << 20)
+#define FG_NEVER UINT64_MAX
 
 /* XID and the two ECC bits, as NVML numbers them. */
 #define FG_EVENT_SBE 0x1ull
@@ -32,6 +35,31 @@ struct fg_sample {
     _Atomic uint64_t at_ns;
     _Atomic uint64_t done_ns;
     _Atomic uint64_t pending_ns;
+};
+
+/* A stretch of time in which a sliced card ran one process's work. */
+struct fg_turn {
+    int32_t slot;
+    uint32_t pad;
+    uint64_t from_ns, to_ns;
+    uint64_t done_ns; /* of that process's work when it began */
+};
+
+/* How a card behaves beyond one queue in order; zeros are the plain card. */
+struct fg_modes {
+    uint32_t event_noise_percent; /* elapsed times are off by up to this much */
+    uint32_t slice_us;            /* processes take turns of this length */
+    uint32_t overlap;             /* streams run side by side */
+    uint32_t drift_ms; /* work takes once to twice its time, up and down in this period */
+    uint32_t init_ms;  /* cuInit takes as long */
+    uint32_t pad;
+};
+
+/* The next `left` calls of a symbol answer with `code`. */
+struct fg_fault {
+    char symbol[48];
+    _Atomic int32_t left;
+    int32_t code;
 };
 
 struct fg_card {
@@ -64,6 +92,11 @@ struct fg_card {
     _Atomic uint32_t event_seq; /* events ever sent */
     _Atomic uint32_t repair;    /* NVML's recovery action: 0 none, 1 reset */
     struct fg_event events[FG_EVENTS];
+
+    /* Under `lock`, with slices: how far the turns have been played, and the last of them. */
+    uint64_t played_ns;
+    uint64_t turns_taken;
+    struct fg_turn turns[FG_TURNS];
 };
 
 /* What one process holds of one card: the only truth about memory. */
@@ -79,6 +112,8 @@ struct fg_share {
     _Atomic uint64_t window_at_ns; /* launched work per one-second window */
     _Atomic uint64_t window_ns;
     _Atomic uint64_t window_before_ns;
+    _Atomic uint64_t busy_ns; /* the card was busy with its work, queued work included */
+    uint64_t done_ns;         /* with slices: of busy_ns; under the card's lock */
 };
 
 enum { FG_SLOT_FREE = 0, FG_SLOT_LIVE = 1 };
@@ -102,12 +137,16 @@ struct fg_state {
     char driver_version[32];
     _Atomic uint32_t slots_high; /* no slot from here on was ever used */
     uint32_t pad;
+    struct fg_modes modes;
+    _Atomic uint32_t faults_set; /* some fault was ever asked for */
+    uint32_t pad2;
+    struct fg_fault faults[FG_FAULTS];
     struct fg_card cards[FG_CARDS];
     struct fg_slot slots[FG_SLOTS];
 };
 
-_Static_assert(sizeof(struct fg_share) == 88, "state layout");
-_Static_assert(offsetof(struct fg_state, cards) == 64, "state layout");
+_Static_assert(sizeof(struct fg_share) == 104, "state layout");
+_Static_assert(offsetof(struct fg_state, modes) == 64, "state layout");
 
 /* One process's view of the state file. */
 struct fg {
@@ -148,11 +187,29 @@ uint64_t fg_share_bytes(const struct fg_share *share);
 uint64_t fg_used(const struct fg *fg, int card);
 uint64_t fg_round(uint64_t bytes);
 
-/* timeline.c */
-uint64_t fg_run(struct fg *fg, int card, uint64_t duration_ns, uint64_t not_before_ns);
+/* timeline.c: the end of a piece of work is a mark, to be asked about with the functions below */
+struct fg_work {
+    uint64_t duration_ns;
+    uint64_t not_before_ns;
+    uint64_t after; /* the mark of what its stream did last */
+};
+uint64_t fg_run(struct fg *fg, int card, const struct fg_work *work);
+bool fg_reached(struct fg *fg, int card, uint64_t mark);
+void fg_wait_mark(struct fg *fg, int card, uint64_t mark);
+uint64_t fg_when(struct fg *fg, int card, uint64_t mark);
+uint64_t fg_busy(struct fg *fg, int slot, int card);
+uint64_t fg_card_busy(const struct fg *fg, int card);
 void fg_cancel(struct fg *fg, int slot, int card);
 unsigned fg_busy_percent(const struct fg *fg, int card);
 unsigned fg_share_percent(const struct fg_share *share);
+
+/* turns.c: under the card's lock */
+void fg_play_turns(struct fg *fg, int card, uint64_t now);
+uint64_t fg_turn_time(const struct fg_card *card, int slot, uint64_t done_ns);
+
+/* faults.c */
+int fg_fault(struct fg *fg, const char *symbol);
+int fg_set_fault(struct fg *fg, const char *symbol, int count, int code);
 
 /* events.c */
 int fg_send_event(struct fg *fg, int card, uint64_t type, uint64_t data);

@@ -151,6 +151,28 @@ class Driver:
         self.call("cuEventElapsedTime", ctypes.byref(passed), first, last)
         return [early, late, passed.value]
 
+    def streams(self, kernel, count):
+        """Milliseconds until as many streams as asked have each run one kernel."""
+        module, function = ctypes.c_void_p(), ctypes.c_void_p()
+        self.call("cuModuleLoadData", ctypes.byref(module), b"image")
+        self.call("cuModuleGetFunction", ctypes.byref(function), module, kernel.encode())
+        start, ends, passed = ctypes.c_void_p(), [], []
+        self.call("cuEventCreate", ctypes.byref(start), 0)
+        self.call("cuEventRecord", start, None)
+        for _ in range(count):
+            stream, end = ctypes.c_void_p(), ctypes.c_void_p()
+            self.call("cuStreamCreate", ctypes.byref(stream), 1)
+            self.call("cuEventCreate", ctypes.byref(end), 0)
+            self.call("cuLaunchKernel", function, 1, 1, 1, 32, 1, 1, 0, stream, None, None)
+            self.call("cuEventRecord", end, stream)
+            ends.append(end)
+        for end in ends:
+            one = ctypes.c_float()
+            self.call("cuEventSynchronize", end)
+            self.call("cuEventElapsedTime", ctypes.byref(one), start, end)
+            passed.append(one.value)
+        return max(passed)
+
     def launch(self, kernel):
         """Queues one kernel and does not wait for it."""
         module, function = ctypes.c_void_p(), ctypes.c_void_p()

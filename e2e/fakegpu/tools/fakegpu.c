@@ -15,11 +15,13 @@ static const char usage[] =
     "                       [--node-root DIR] [--dev DIR] [--libs DIR]\n"
     "       fakegpu nodes   --state FILE --dev DIR     make DIR/nvidiactl, nvidia-uvm, nvidia<i>\n"
     "       fakegpu ledger  --state FILE               JSON: what each process holds\n"
+    "       fakegpu busy    --state FILE CARD MS COUNT   a JSON line each MS: busy time so far\n"
     "       fakegpu gc      --state FILE               take back what the dead held\n"
     "       fakegpu xid     --state FILE CARD NUMBER   send an XID event\n"
     "       fakegpu ecc     --state FILE CARD          send a double-bit ECC event\n"
     "       fakegpu lose    --state FILE CARD          the card falls off the bus (XID 79)\n"
     "       fakegpu restore --state FILE CARD          the card is back, reset\n"
+    "       fakegpu fail    --state FILE SYMBOL COUNT CODE   its next calls answer with CODE\n"
     "CARD is an index or a UUID; FAKEGPU_STATE stands in for --state.\n";
 
 void say_wrong(const char *format, ...) {
@@ -84,14 +86,15 @@ static int run_init(const struct options *o) {
     return create_state(o, o->state);
 }
 
-static void print_card(const struct fg *fg, int card) {
+static void print_card(struct fg *fg, int card) {
     const struct fg_card *c = &fg->st->cards[card];
     const char *comma = "";
     printf("{\"index\":%d,\"uuid\":\"%s\",\"name\":\"%s\",\"total\":%llu,\"used\":%llu,"
-           "\"lost\":%s,\"utilization\":%u,\"busy_with\":%d,\"processes\":[",
+           "\"lost\":%s,\"utilization\":%u,\"busy_ns\":%llu,\"busy_with\":%d,\"processes\":[",
            card, c->uuid, c->name, (unsigned long long)c->total,
            (unsigned long long)fg_used(fg, card), atomic_load(&c->lost) ? "true" : "false",
-           fg_busy_percent(fg, card), (int)fg_card_holder(fg, card));
+           fg_busy_percent(fg, card), (unsigned long long)fg_card_busy(fg, card),
+           (int)fg_card_holder(fg, card));
     for (int i = 0; i < (int)atomic_load(&fg->st->slots_high); i++) {
         const struct fg_share *share = &fg->st->slots[i].share[card];
         pid_t pid = 0;
@@ -101,13 +104,14 @@ static void print_card(const struct fg *fg, int card) {
         uint64_t managed = atomic_load(&share->managed_bytes);
         printf("%s{\"pid\":%d,\"ns_pid\":%d,\"bytes\":%llu,\"context_bytes\":%llu,"
                "\"managed_bytes\":%llu,\"host_bytes\":%llu,"
-               "\"contexts\":%llu,\"launches\":%llu}",
+               "\"contexts\":%llu,\"launches\":%llu,\"busy_ns\":%llu}",
                comma, (int)pid, (int)atomic_load(&fg->st->slots[i].pid),
                (unsigned long long)fg_share_bytes(share),
                (unsigned long long)atomic_load(&share->context_bytes), (unsigned long long)managed,
                (unsigned long long)(managed - atomic_load(&share->managed_resident)),
                (unsigned long long)atomic_load(&share->contexts),
-               (unsigned long long)atomic_load(&share->launches));
+               (unsigned long long)atomic_load(&share->launches),
+               (unsigned long long)fg_busy(fg, i, card));
         comma = ",";
     }
     printf("]}");
@@ -220,6 +224,54 @@ static int set_lost(const struct options *o, uint32_t lost) {
 static int run_lose(const struct options *o) { return set_lost(o, 1); }
 static int run_restore(const struct options *o) { return set_lost(o, 0); }
 
+static void print_busy(struct fg *fg, int card) {
+    const char *comma = "";
+    fg_card_lock(fg, card);
+    uint64_t now = fg_now();
+    if (fg->st->modes.slice_us != 0)
+        fg_play_turns(fg, card, now);
+    printf("{\"at_ns\":%llu,\"card\":%llu,\"processes\":{", (unsigned long long)now,
+           (unsigned long long)fg_card_busy(fg, card));
+    for (int i = 0; i < (int)atomic_load(&fg->st->slots_high); i++) {
+        uint64_t busy = fg_busy(fg, i, card);
+        pid_t pid = 0;
+        if (busy == 0 || !fg_slot_alive(fg, i, &pid))
+            continue;
+        printf("%s\"%d\":%llu", comma, (int)pid, (unsigned long long)busy);
+        comma = ",";
+    }
+    fg_card_unlock(fg, card);
+    printf("}}\n");
+    fflush(stdout);
+}
+
+/* For who measures: how busy each process keeps the card as time goes by. */
+static int run_busy(const struct options *o) {
+    struct fg fg;
+    int card;
+    if (open_card(o, &fg, 3, &card) != 0)
+        return 1;
+    uint64_t next = fg_now();
+    for (long i = 0, count = strtol(o->rest[2], NULL, 10); i < count; i++) {
+        fg_sleep_until(next);
+        print_busy(&fg, card);
+        next += strtoull(o->rest[1], NULL, 10) * 1000000ull;
+    }
+    fg_release(&fg);
+    return 0;
+}
+
+static int run_fail(const struct options *o) {
+    struct fg fg;
+    if (o->nrest != 3)
+        return complain("fail needs SYMBOL COUNT CODE\n%s", usage);
+    if (open_state(o, &fg, true) != 0)
+        return 1;
+    int rc = fg_set_fault(&fg, o->rest[0], atoi(o->rest[1]), atoi(o->rest[2]));
+    fg_release(&fg);
+    return rc == 0 ? 0 : complain("%d faults are waiting already", FG_FAULTS);
+}
+
 static int run_install(const struct options *o) {
     if (o->root == NULL || o->cards == NULL)
         return complain("install needs --root DIR and --cards FILE");
@@ -280,6 +332,7 @@ int main(int argc, char **argv) {
         {"init", run_init},       {"install", run_install}, {"ledger", run_ledger},
         {"gc", run_gc},           {"xid", run_xid},         {"lose", run_lose},
         {"restore", run_restore}, {"nodes", run_nodes},     {"ecc", run_ecc},
+        {"fail", run_fail},       {"busy", run_busy},
     };
     struct options o = {
         .state = getenv("FAKEGPU_STATE"), .seed = "", .node_root = "/run/nvidia/driver"};

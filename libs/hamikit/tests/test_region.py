@@ -98,6 +98,8 @@ def test_the_twin_has_the_offsets_of_the_header(tmp_path):
         "sizeof(struct hami_usage_device)": region_layout._USAGE_DEVICE.size,
         "offsetof(struct hami_usage_device, credit_ns)": struct.calcsize("<QQQ104x"),
         "offsetof(struct hami_usage_device, launches)": struct.calcsize("<QQQ104xqQQ"),
+        "offsetof(struct hami_usage_device, crowded_until_ns)": struct.calcsize("<QQQ104xqQQQ"),
+        "offsetof(struct hami_usage, turns)": 1024,
         "offsetof(struct hami_usage, slots)": region_layout._SLOTS_AT,
         f"sizeof({slot})": region_layout._SLOT_SIZE,
         f"offsetof({slot}, last_activity_ns)": struct.calcsize("<IiQ"),
@@ -115,6 +117,7 @@ def test_the_twin_has_the_offsets_of_the_header(tmp_path):
         "HAMI_OVERHEAD_STRICT": OverheadPolicy.STRICT,
         "HAMI_CORE_FORCE": CorePolicy.FORCE,
         "HAMI_CORE_DISABLE": CorePolicy.DISABLE,
+        "HAMI_CORE_SHARE": CorePolicy.SHARE,
     } | {f"HAMI_KIND_{kind.name}": kind for kind in Kind}
     assert expected == c_offsets(tmp_path, {name: name for name in expected})
 

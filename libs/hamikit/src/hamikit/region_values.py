@@ -24,6 +24,7 @@ class CorePolicy(IntEnum):
     DEFAULT = 0
     FORCE = 1
     DISABLE = 2
+    SHARE = 3
 
 
 class OverheadPolicy(IntEnum):

@@ -1,0 +1,80 @@
+#include "price.h"
+
+#include <stdatomic.h>
+
+#define PROBES 64u
+#define CLUSTER 1.25  /* times the low mark: what lies within is the kernel's own time and noise */
+#define LEARNING 0.25 /* weight of the newest in the estimate */
+
+static uint64_t mix(uint64_t x) { /* splitmix64's finaliser */
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+uint64_t price_key(const void *function, unsigned device, uint64_t blocks) {
+    unsigned size = blocks == 0 ? 0 : 64 - (unsigned)__builtin_clzll(blocks);
+    uint64_t key = mix((uint64_t)(uintptr_t)function) ^ mix((uint64_t)device << 8 | (size + 1));
+    return key != 0 ? key : 1;
+}
+
+struct price *price_find(struct price_list *list, uint64_t key) {
+    for (unsigned i = 0; i < PROBES; i++) {
+        struct price *price = &list->entries[(key + i) % PRICE_ENTRIES];
+        uint64_t found = atomic_load_explicit(&price->key, memory_order_acquire);
+        if (found == 0 && atomic_compare_exchange_strong(&price->key, &found, key)) {
+            return price;
+        }
+        if (found == key) {
+            return price;
+        }
+    }
+    return &list->entries[key % PRICE_ENTRIES];
+}
+
+/* The second shortest of late: one that was measured too short does not decide. */
+static double low_mark(const struct price *price, unsigned count) {
+    double first = price->recent[0];
+    double second = first;
+    for (unsigned i = 1; i < count; i++) {
+        double one = price->recent[i];
+        if (one < first) {
+            second = first;
+            first = one;
+        } else if (one < second || i == 1) {
+            second = one;
+        }
+    }
+    return count < PRICE_RECENT / 2 ? first : second;
+}
+
+/* The kernel's time alone on the device: the mean of the lowest cluster, for the mean of noise is
+ * none. */
+static double solo_ns(const struct price *price, double *end) {
+    unsigned count = price->seen < PRICE_RECENT ? price->seen : PRICE_RECENT;
+    double sum = 0;
+    unsigned used = 0;
+    *end = low_mark(price, count) * CLUSTER;
+    for (unsigned i = 0; i < count; i++) {
+        if (price->recent[i] <= *end) {
+            sum += price->recent[i];
+            used++;
+        }
+    }
+    return sum / used;
+}
+
+double price_note(struct price *price, const struct measured *measured) {
+    double end = 0;
+    double cost = measured->busy_ns;
+    price->recent[price->seen++ % PRICE_RECENT] = (float)measured->duration_ns;
+    double solo = solo_ns(price, &end);
+    if (measured->crowded && measured->duration_ns > end) {
+        cost *= solo / measured->duration_ns;
+    }
+    double estimate = (double)atomic_load_explicit(&price->estimate_ns, memory_order_relaxed);
+    estimate = estimate == 0 ? cost : estimate + (cost - estimate) * LEARNING;
+    atomic_store_explicit(&price->estimate_ns, estimate < 1 ? 1 : (uint64_t)estimate,
+                          memory_order_relaxed);
+    return cost;
+}

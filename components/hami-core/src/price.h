@@ -1,0 +1,42 @@
+/*
+ * What a launch costs: GPU time learned from measured launches of the same function, device and
+ * size of grid. Pure. Estimates are read by any thread; what is measured is noted by one at a time.
+ */
+#ifndef HAMI_PRICE_H
+#define HAMI_PRICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PRICE_ENTRIES 4096u
+#define PRICE_RECENT 16u
+
+struct price {
+    _Atomic uint64_t key;         /* 0: free */
+    _Atomic uint64_t estimate_ns; /* 0: not known yet */
+    _Atomic uint32_t in_flight;   /* measurements that have not ended */
+    uint32_t seen;
+    float recent[PRICE_RECENT]; /* durations in ns */
+};
+
+struct price_list {
+    struct price entries[PRICE_ENTRIES];
+};
+
+/* The key of a launch; blocks are counted by their power of two. Never 0. */
+uint64_t price_key(const void *function, unsigned device, uint64_t blocks);
+
+/* The entry of a key, made if need be. When the list is full keys share one. */
+struct price *price_find(struct price_list *list, uint64_t key);
+
+struct measured {
+    double duration_ns; /* from the launch's start to its end */
+    double busy_ns;     /* of it, what no other launch of this process was running too */
+    bool crowded;       /* others may have had the device for part of it */
+};
+
+/* Learns from a measured launch and says what it ought to have cost. In a crowd what is far above
+ * the shortest of late is taken for time that others had. */
+double price_note(struct price *price, const struct measured *measured);
+
+#endif

@@ -1,0 +1,348 @@
+"""The compute limit: what is paid for, how it is shared, and who waits for what."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from hamikit.region import ControlFlag, CorePolicy, create_usage
+
+MS = 1_000_000
+FUTEX = {"x86_64": "202", "aarch64": "98"}[os.uname().machine]
+KINDS = [
+    *(
+        kind + twin
+        for kind in (
+            "cuLaunchKernel",
+            "cuLaunchKernelEx",
+            "cuLaunchCooperativeKernel",
+            "cuGraphLaunch",
+        )
+        for twin in ("", "_ptsz")
+    ),
+    "cuLaunchCooperativeKernelMultiDevice",
+    "cuLaunch",
+    "cuLaunchGrid",
+    "cuLaunchGridAsync",
+]
+
+
+def wait_until(true, seconds: float = 30) -> None:
+    """Asks again until it is true."""
+    pause, end = threading.Event(), time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, true.__doc__ or true
+        pause.wait(0.005)
+
+
+def is_blocked(guest) -> bool:
+    """Whether the guest sleeps until somebody wakes it."""
+    try:
+        words = Path(f"/proc/{guest.process.pid}/syscall").read_text().split()
+    except OSError:
+        return False
+    return words[0] == FUTEX
+
+
+def first(container):
+    """What the container has charged on its first card."""
+    return container.usage.devices[0]
+
+
+@pytest.fixture(scope="session")
+def load(built) -> Path:
+    """A tenant that computes as fast as it may."""
+    tools = Path(sys.executable).parent
+    command = [tools / "meson", "compile", "-C", built, "load"]
+    subprocess.run(command, check=True, capture_output=True, env={"PATH": f"{tools}:/usr/bin:/bin"})
+    return built / "tests" / "load"
+
+
+@pytest.fixture
+def tenants(load):
+    """Starts tenants; all are gone afterwards."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(container, shape="wave", **extra) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [load, shape, "60", "1"], env=container.env(**extra), stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def shares(container, tenants, seconds=1.5) -> list[float]:
+    """Percent of the time in which each tenant keeps the card busy, by the card's own ledger."""
+    arguments = ("busy", "--state", str(container.state), "0", str(int(seconds * 1000)), "2")
+    lines = container.fake.run("fakegpu", *arguments).splitlines()
+    before, after = (json.loads(line) for line in lines)
+    passed = after["at_ns"] - before["at_ns"]
+    pids = [str(tenant.pid) for tenant in tenants]
+    return [
+        100 * (after["processes"].get(p, 0) - before["processes"].get(p, 0)) / passed for p in pids
+    ]
+
+
+def settled(container) -> None:
+    """Returns when the tenants have launched for a while."""
+    wait_until(lambda: first(container).launches > 200)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_launch_is_paid_for(containers, kind):
+    """Three kernels of 20 ms cost 60 ms of GPU time, whichever way they are launched."""
+    container = containers(cores=90)
+    guest = container.ready()
+    assert set(guest.ask("launch", kind, "k_20000us", 3)) == {0}
+    assert guest.ask("launch", "cuLaunchKernel", "k_1us") == [0, 0]  # settles the third
+    used = first(container)
+    assert used.launches == 4
+    assert 55 * MS < used.charged_ns < 90 * MS
+
+
+def test_without_a_core_limit_nothing_is_paid(container):
+    """Launches pass, no thread is started, and the monitor sees that the card was used."""
+    guest = container.ready()
+    before = guest.ask("threads")
+    assert set(guest.ask("launch", "cuLaunchKernel", "k_1000us", 50)) == {0}
+    assert first(container).charged_ns == 0
+    assert guest.ask("threads") == before
+    assert container.usage.processes[0].last_activity_ns > 0
+
+
+def test_a_core_limit_starts_no_thread(containers):
+    """Whoever launches does what there is to do."""
+    guest = containers(cores=50).ready()
+    before = guest.ask("threads")
+    guest.ask("launch", "cuLaunchKernel", "k_1000us", 50)
+    assert guest.ask("threads") == before
+
+
+def test_the_limit_holds(containers, tenants):
+    """A quarter is a quarter and not more; without a limit the same tenant takes the card."""
+    free, limited = containers(), containers(cores=25)
+    tenant = tenants(free)
+    assert shares(free, [tenant], 0.5)[0] > 50
+    tenant.kill()
+    tenant = tenants(limited)
+    settled(limited)
+    assert 12 < shares(limited, [tenant])[0] < 28
+
+
+@pytest.mark.parametrize("shape", ["tiny", "mixed", "graph", "varying"])
+def test_the_limit_holds_for_kernels_of_other_shapes(containers, tenants, shape):
+    """Short ones, mixtures, graphs, and a function that takes another time at each launch."""
+    container = containers(cores=30)
+    tenant = tenants(container, shape)
+    settled(container)
+    assert 15 < shares(container, [tenant])[0] < 34
+
+
+def test_streams_that_overlap_are_paid_for_once(containers, load):
+    """Two streams side by side keep the card busy once."""
+    container = containers()
+    container.use_driver(overlap=1)
+    container.limit(1000, cores=30)
+    command = [load, "tiny", "60", "2"]
+    with subprocess.Popen(command, env=container.env(), stdout=subprocess.DEVNULL) as tenant:
+        settled(container)
+        share = shares(container, [tenant])[0]
+        tenant.kill()
+    assert 18 < share < 34
+
+
+def test_two_containers_get_what_each_is_granted(containers, tenants):
+    """30 and 70 percent of one card whose processes take turns."""
+    small, large = containers(), containers()
+    small.use_driver(slice_us=2000)
+    large.state = small.state
+    small.limit(1000, cores=30)
+    large.limit(1000, cores=70)
+    pair = [tenants(small), tenants(large)]
+    settled(small)
+    settled(large)
+    got = shares(small, pair, 2.5)
+    assert 15 < got[0] < 36
+    assert 35 < got[1] < 79
+
+
+def test_the_processes_of_a_container_share_fairly(containers, tenants):
+    """Three together have the container's share, and each a third of it."""
+    container = containers(cores=45)
+    three = [tenants(container) for _ in range(3)]
+    settled(container)
+    got = shares(container, three, 2)
+    assert 25 < sum(got) < 49
+    assert sum(got) ** 2 / (3 * sum(one * one for one in got)) > 0.95
+
+
+def test_killed_processes_leave_their_share_to_the_others(containers, tenants):
+    """Killed at any instruction, also while it is their turn."""
+    container = containers(cores=40)
+    survivor = tenants(container)
+    for _ in range(8):
+        victim = tenants(container)
+        wait_until(lambda: first(container).charged_ns > 0)
+        victim.kill()
+        victim.wait()
+    assert 20 < shares(container, [survivor])[0] < 44
+
+
+@pytest.mark.parametrize("how", ["suspended", "blocked"])
+@pytest.mark.parametrize("cores", [0, 50])
+def test_a_held_container_launches_nothing_until_it_is_let_go(containers, how, cores):
+    """It sleeps, and is woken by the change of the control file itself."""
+    container = containers(cores=cores)
+    guest = container.ready()
+    assert guest.ask("launch", "cuLaunchKernel", "k_1us") == [0, 0]
+    container.limit(1000, cores=cores, **{how: True})
+    launches = container.ledger()[0]["processes"][0]["launches"]
+    guest.tell("launch", "cuLaunchKernel", "k_1us")
+    wait_until(lambda: is_blocked(guest))
+    assert container.ledger()[0]["processes"][0]["launches"] == launches
+    container.limit(1000, cores=cores)
+    assert guest.answer() == [0, 0]
+
+
+def test_a_limit_that_is_lifted_wakes_who_waits(containers):
+    """A debt of a hundred seconds is gone with the limit."""
+    container = containers(cores=1)
+    guest = container.ready()
+    assert guest.ask("launch", "cuLaunchKernel", "k_1000000us") == [0, 0]
+    guest.tell("launch", "cuLaunchKernel", "k_1us")
+    wait_until(lambda: is_blocked(guest))
+    container.limit(1000)
+    assert guest.answer() == [0, 0]
+
+
+def test_a_limit_that_is_put_on_holds_at_the_next_launch(containers):
+    """A process that has launched without one pays from then on."""
+    container = containers()
+    guest = container.ready()
+    guest.ask("launch", "cuLaunchKernel", "k_1000us", 20)
+    container.limit(1000, cores=50)
+    guest.ask("launch", "cuLaunchKernel", "k_1000us", 20)
+    assert 15 * MS < first(container).charged_ns < 60 * MS
+
+
+def test_captured_launches_cost_nothing_until_their_graph_runs(containers):
+    """Capturing takes no GPU time."""
+    container = containers(cores=50)
+    guest = container.ready()
+    guest.ask("capture", "k_100000us", 100)
+    assert first(container).charged_ns == 0
+    assert first(container).launches == 0
+
+
+def test_shared_mode_limits_only_while_others_compute(containers):
+    """The host says when the card is contended."""
+    container = containers(cores=50, core_policy=CorePolicy.SHARE)
+    guest = container.ready()
+    guest.ask("launch", "cuLaunchKernel", "k_1000us", 5)
+    assert first(container).charged_ns == 0
+    container.limit(1000, cores=50, core_policy=CorePolicy.SHARE, contended=True)
+    guest.ask("launch", "cuLaunchKernel", "k_1000us", 5)
+    assert first(container).charged_ns > 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "flags", "variable", "paid"),
+    [
+        (CorePolicy.DISABLE, ControlFlag.NONE, "", False),
+        (CorePolicy.FORCE, ControlFlag.NONE, "", True),
+        (CorePolicy.DEFAULT, ControlFlag.NONE, "DISABLE", True),
+        (CorePolicy.DEFAULT, ControlFlag.ENV_MAY_LOOSEN, "disable", False),
+        (CorePolicy.DISABLE, ControlFlag.ENV_MAY_LOOSEN, "FORCE", True),
+    ],
+)
+def test_policies(containers, policy, flags, variable, paid):
+    """The operator's word counts, and the variable's only where the operator allows it."""
+    container = containers(cores=50, core_policy=policy, flags=flags)
+    guest = container.ready(GPU_CORE_UTILIZATION_POLICY=variable)
+    guest.ask("launch", "cuLaunchKernel", "k_1000us", 5)
+    assert (first(container).charged_ns > 0) is paid
+
+
+def test_hamis_variable_limits_where_there_is_no_control_file(containers):
+    """A debt of a hundred seconds holds the second launch back."""
+    container = containers(None)
+    create_usage(container.folder / "usage")
+    guest = container.ready(CUDA_DEVICE_SM_LIMIT="1", CUDA_DEVICE_MEMORY_LIMIT="1g")
+    assert guest.ask("launch", "cuLaunchKernel", "k_1000000us") == [0, 0]
+    guest.tell("launch", "cuLaunchKernel", "k_1us")
+    wait_until(lambda: first(container).charged_ns >= 1000 * MS)
+
+
+def test_a_forked_child_pays_from_the_same_purse(containers):
+    """It starts with the driver anew, and its launches are the container's."""
+    container = containers(cores=90)
+    guest = container.ready()
+    guest.ask("launch", "cuLaunchKernel", "k_1000us", 5)
+    before = first(container).launches
+    assert set(guest.ask("fork_launch", "k_10000us", 3)) == {0}
+    assert first(container).launches == before + 3
+    assert set(guest.ask("launch", "cuLaunchKernel", "k_1000us", 5)) == {0}
+
+
+def test_contexts_come_and_go(containers):
+    """What was being measured in a context that is destroyed is forgotten with it."""
+    container = containers(cores=90)
+    guest = container.start()
+    assert guest.ask("init") == 0
+    for _ in range(20):
+        _, context = guest.ask("context")
+        assert set(guest.ask("launch", "cuLaunchKernel", "k_100us", 5)) == {0}
+        assert guest.ask("destroy", context) == 0
+    assert guest.ask("release") == 0
+    assert guest.ask("init") == 0
+    assert set(guest.ask("launch", "cuLaunchKernel", "k_1000us", 5)) == {0}
+
+
+@pytest.mark.parametrize(
+    "symbol", ["cuEventCreate", "cuEventRecord", "cuEventQuery", "cuEventElapsedTime"]
+)
+def test_a_driver_that_cannot_measure_gives_nothing_for_free(containers, symbol):
+    """Launches go on, and cost a fixed price each."""
+    container = containers(cores=90)
+    guest = container.ready()
+    container.fake.run("fakegpu", "fail", "--state", str(container.state), symbol, "1000000", "999")
+    assert set(guest.ask("launch", "cuLaunchKernel", "k_100us", 10)) == {0}
+    assert first(container).charged_ns >= 5 * MS
+    assert first(container).launches == 10
+
+
+def test_a_launch_that_fails_costs_nothing(containers):
+    """The driver's error is returned as it is."""
+    container = containers(cores=90)
+    guest = container.ready()
+    assert set(guest.ask("launch", "cuLaunchKernel", "k_20000us", 2)) == {0}
+    assert guest.ask("launch", "cuLaunchKernel", "k_1us") == [0, 0]
+    before = first(container).charged_ns
+    container.fake.run(
+        "fakegpu", "fail", "--state", str(container.state), "cuLaunchKernel", "3", "701"
+    )
+    assert guest.ask("launch", "cuLaunchKernel", "k_20000us", 3) == [701, 701, 701, 0]
+    assert first(container).charged_ns < before + 15 * MS
+
+
+@pytest.mark.parametrize("blocks", [1, 65535, 2**31 - 1])
+def test_the_size_of_a_grid_never_turns_into_credit(containers, blocks):
+    """HAMi's 32-bit count of blocks went negative here."""
+    container = containers(cores=10)
+    guest = container.ready()
+    assert set(guest.ask("launch", "cuLaunchKernel", "k_0us", 20, blocks)) == {0}
+    assert guest.ask("launch", "cuLaunchKernel", "k_100000us") == [0, 0]
+    assert guest.ask("launch", "cuLaunchKernel", "k_1us") == [0, 0]
+    assert first(container).charged_ns >= 95 * MS

@@ -1,0 +1,34 @@
+/* Calls that fail because a test asked for it. */
+#include "fg_state.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The code that this call of a symbol is to answer with; 0: it works. */
+int fg_fault(struct fg *fg, const char *symbol) {
+    if (fg->st == NULL || atomic_load(&fg->st->faults_set) == 0)
+        return 0;
+    for (int i = 0; i < FG_FAULTS; i++) {
+        struct fg_fault *fault = &fg->st->faults[i];
+        if (atomic_load(&fault->left) > 0 && strcmp(fault->symbol, symbol) == 0 &&
+            atomic_fetch_sub(&fault->left, 1) > 0)
+            return fault->code;
+    }
+    return 0;
+}
+
+int fg_set_fault(struct fg *fg, const char *symbol, int count, int code) {
+    for (int i = 0; i < FG_FAULTS; i++) {
+        struct fg_fault *fault = &fg->st->faults[i];
+        if (atomic_load(&fault->left) > 0 && strcmp(fault->symbol, symbol) != 0)
+            continue;
+        atomic_store(&fault->left, 0);
+        snprintf(fault->symbol, sizeof fault->symbol, "%s", symbol);
+        fault->code = code;
+        atomic_store(&fault->left, count);
+        atomic_store(&fg->st->faults_set, 1);
+        return 0;
+    }
+    return -ENOSPC;
+}
