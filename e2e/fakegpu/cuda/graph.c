@@ -217,6 +217,21 @@ CUresult cuStreamBeginCapture_v2(CUstream handle, int mode) {
     return cuGraphCreate(&stream->capture, 0);
 }
 
+/* The nodes go into a graph that exists. */
+CUresult cuStreamBeginCaptureToGraph(CUstream handle, CUgraph graph,
+                                     const CUgraphNode *dependencies, const void *edges,
+                                     size_t count, int mode) {
+    CONTEXT_OR_RETURN(ctx);
+    (void)dependencies, (void)edges, (void)count, (void)mode;
+    struct stream *stream = cu_stream(handle, ctx);
+    REQUIRE_HANDLE(graph, MAGIC_GRAPH);
+    if (stream == NULL)
+        return CUDA_ERROR_INVALID_HANDLE;
+    REQUIRE(stream != &ctx->legacy && stream->capture == NULL);
+    stream->capture = graph;
+    return CUDA_SUCCESS;
+}
+
 CUresult cuStreamBeginCapture(CUstream handle) { return cuStreamBeginCapture_v2(handle, 0); }
 
 CUresult cuStreamEndCapture(CUstream handle, CUgraph *out) {
