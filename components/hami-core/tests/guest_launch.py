@@ -37,15 +37,15 @@ class LaunchCalls:
     _driver: Any
     init: Any
 
-    def _function(self, name: str) -> HANDLE:
+    def _kernel(self, name: str) -> HANDLE:
         module, function = HANDLE(), HANDLE()
         self._driver().cuModuleLoadData(byref(module), b"an opaque image")
         self._driver().cuModuleGetFunction(byref(function), module, name.encode())
         return function
 
-    def launch(self, symbol: str, kernel: str, times: int = 1, blocks: int = 1) -> list[int]:
+    def kernels(self, symbol: str, kernel: str, times: int = 1, blocks: int = 1) -> list[int]:
         """Launches a kernel some times in one of the ways that there are, and waits for it."""
-        call, function = getattr(self._driver(), symbol), self._function(kernel)
+        call, function = getattr(self._driver(), symbol), self._kernel(kernel)
         grid = (c_uint(blocks), 1, 1, 32, 1, 1, 0)
         config = LaunchConfig((blocks, 1, 1), (32, 1, 1))
         stream = HANDLE()
@@ -59,12 +59,15 @@ class LaunchCalls:
             "cuLaunch": (function,),
             "cuLaunchGrid": (function, blocks, 1),
             "cuLaunchGridAsync": (function, blocks, 1, None),
-            "cuGraphLaunch": (symbol.startswith("cuGraph") and self._captured(function), None),
+            "cuGraphLaunch": (
+                symbol.startswith("cuGraph") and self._captured_kernels(function),
+                None,
+            ),
         }[symbol.removesuffix("_ptsz")]
         results = [call(*arguments) for _ in range(times)]
         return [*results, self._driver().cuCtxSynchronize()]
 
-    def _captured(self, function: HANDLE, times: int = 1) -> HANDLE:
+    def _captured_kernels(self, function: HANDLE, times: int = 1) -> HANDLE:
         """An executable graph of launches that were captured."""
         stream, graph, exec_ = HANDLE(), HANDLE(), HANDLE()
         cuda = self._driver()
@@ -76,16 +79,16 @@ class LaunchCalls:
         cuda.cuGraphInstantiateWithFlags(byref(exec_), graph, U64(0))
         return exec_
 
-    def capture(self, kernel: str, times: int) -> None:
+    def capture_kernels(self, kernel: str, times: int) -> None:
         """Captures launches and runs none of them."""
-        self._captured(self._function(kernel), times)
+        self._captured_kernels(self._kernel(kernel), times)
 
     def fork_launch(self, kernel: str, times: int) -> list[int]:
         """What a forked child, which starts with the driver anew, gets for its launches."""
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            answer = [self.init(), *self.launch("cuLaunchKernel", kernel, times)]
+            answer = [self.init(), *self.kernels("cuLaunchKernel", kernel, times)]
             os.write(writer, json.dumps(answer).encode())
             os._exit(0)
         os.close(writer)

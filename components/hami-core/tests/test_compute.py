@@ -105,8 +105,8 @@ def test_every_kind_of_launch_is_paid_for(containers, kind):
     """Three kernels of 20 ms cost 60 ms of GPU time, whichever way they are launched."""
     container = containers(cores=90)
     guest = container.ready()
-    assert set(guest.ask("launch", kind, "k_20000us", 3)) == {0}
-    assert guest.ask("launch", "cuLaunchKernel", "k_1us") == [0, 0]  # settles the third
+    assert set(guest.ask("kernels", kind, "k_20000us", 3)) == {0}
+    assert guest.ask("kernels", "cuLaunchKernel", "k_1us") == [0, 0]  # settles the third
     used = first(container)
     assert used.launches == 4
     assert 55 * MS < used.charged_ns < 90 * MS
@@ -116,7 +116,7 @@ def test_without_a_core_limit_nothing_is_paid(container):
     """Launches pass, no thread is started, and the monitor sees that the card was used."""
     guest = container.ready()
     before = guest.ask("threads")
-    assert set(guest.ask("launch", "cuLaunchKernel", "k_1000us", 50)) == {0}
+    assert set(guest.ask("kernels", "cuLaunchKernel", "k_1000us", 50)) == {0}
     assert first(container).charged_ns == 0
     assert guest.ask("threads") == before
     assert container.usage.processes[0].last_activity_ns > 0
@@ -126,7 +126,7 @@ def test_a_core_limit_starts_no_thread(containers):
     """Whoever launches does what there is to do."""
     guest = containers(cores=50).ready()
     before = guest.ask("threads")
-    guest.ask("launch", "cuLaunchKernel", "k_1000us", 50)
+    guest.ask("kernels", "cuLaunchKernel", "k_1000us", 50)
     assert guest.ask("threads") == before
 
 
@@ -206,10 +206,10 @@ def test_a_held_container_launches_nothing_until_it_is_let_go(containers, how, c
     """It sleeps, and is woken by the change of the control file itself."""
     container = containers(cores=cores)
     guest = container.ready()
-    assert guest.ask("launch", "cuLaunchKernel", "k_1us") == [0, 0]
+    assert guest.ask("kernels", "cuLaunchKernel", "k_1us") == [0, 0]
     container.limit(1000, cores=cores, **{how: True})
     launches = container.ledger()[0]["processes"][0]["launches"]
-    guest.tell("launch", "cuLaunchKernel", "k_1us")
+    guest.tell("kernels", "cuLaunchKernel", "k_1us")
     wait_until(lambda: is_blocked(guest))
     assert container.ledger()[0]["processes"][0]["launches"] == launches
     container.limit(1000, cores=cores)
@@ -220,8 +220,8 @@ def test_a_limit_that_is_lifted_wakes_who_waits(containers):
     """A debt of a hundred seconds is gone with the limit."""
     container = containers(cores=1)
     guest = container.ready()
-    assert guest.ask("launch", "cuLaunchKernel", "k_1000000us") == [0, 0]
-    guest.tell("launch", "cuLaunchKernel", "k_1us")
+    assert guest.ask("kernels", "cuLaunchKernel", "k_1000000us") == [0, 0]
+    guest.tell("kernels", "cuLaunchKernel", "k_1us")
     wait_until(lambda: is_blocked(guest))
     container.limit(1000)
     assert guest.answer() == [0, 0]
@@ -231,9 +231,9 @@ def test_a_limit_that_is_put_on_holds_at_the_next_launch(containers):
     """A process that has launched without one pays from then on."""
     container = containers()
     guest = container.ready()
-    guest.ask("launch", "cuLaunchKernel", "k_1000us", 20)
+    guest.ask("kernels", "cuLaunchKernel", "k_1000us", 20)
     container.limit(1000, cores=50)
-    guest.ask("launch", "cuLaunchKernel", "k_1000us", 20)
+    guest.ask("kernels", "cuLaunchKernel", "k_1000us", 20)
     assert 15 * MS < first(container).charged_ns < 60 * MS
 
 
@@ -241,7 +241,7 @@ def test_captured_launches_cost_nothing_until_their_graph_runs(containers):
     """Capturing takes no GPU time."""
     container = containers(cores=50)
     guest = container.ready()
-    guest.ask("capture", "k_100000us", 100)
+    guest.ask("capture_kernels", "k_100000us", 100)
     assert first(container).charged_ns == 0
     assert first(container).launches == 0
 
@@ -250,10 +250,10 @@ def test_shared_mode_limits_only_while_others_compute(containers):
     """The host says when the card is contended."""
     container = containers(cores=50, core_policy=CorePolicy.SHARE)
     guest = container.ready()
-    guest.ask("launch", "cuLaunchKernel", "k_1000us", 5)
+    guest.ask("kernels", "cuLaunchKernel", "k_1000us", 5)
     assert first(container).charged_ns == 0
     container.limit(1000, cores=50, core_policy=CorePolicy.SHARE, contended=True)
-    guest.ask("launch", "cuLaunchKernel", "k_1000us", 5)
+    guest.ask("kernels", "cuLaunchKernel", "k_1000us", 5)
     assert first(container).charged_ns > 0
 
 
@@ -271,7 +271,7 @@ def test_policies(containers, policy, flags, variable, paid):
     """The operator's word counts, and the variable's only where the operator allows it."""
     container = containers(cores=50, core_policy=policy, flags=flags)
     guest = container.ready(GPU_CORE_UTILIZATION_POLICY=variable)
-    guest.ask("launch", "cuLaunchKernel", "k_1000us", 5)
+    guest.ask("kernels", "cuLaunchKernel", "k_1000us", 5)
     assert (first(container).charged_ns > 0) is paid
 
 
@@ -280,8 +280,8 @@ def test_hamis_variable_limits_where_there_is_no_control_file(containers):
     container = containers(None)
     create_usage(container.folder / "usage")
     guest = container.ready(CUDA_DEVICE_SM_LIMIT="1", CUDA_DEVICE_MEMORY_LIMIT="1g")
-    assert guest.ask("launch", "cuLaunchKernel", "k_1000000us") == [0, 0]
-    guest.tell("launch", "cuLaunchKernel", "k_1us")
+    assert guest.ask("kernels", "cuLaunchKernel", "k_1000000us") == [0, 0]
+    guest.tell("kernels", "cuLaunchKernel", "k_1us")
     wait_until(lambda: first(container).charged_ns >= 1000 * MS)
 
 
@@ -289,11 +289,11 @@ def test_a_forked_child_pays_from_the_same_purse(containers):
     """It starts with the driver anew, and its launches are the container's."""
     container = containers(cores=90)
     guest = container.ready()
-    guest.ask("launch", "cuLaunchKernel", "k_1000us", 5)
+    guest.ask("kernels", "cuLaunchKernel", "k_1000us", 5)
     before = first(container).launches
     assert set(guest.ask("fork_launch", "k_10000us", 3)) == {0}
     assert first(container).launches == before + 3
-    assert set(guest.ask("launch", "cuLaunchKernel", "k_1000us", 5)) == {0}
+    assert set(guest.ask("kernels", "cuLaunchKernel", "k_1000us", 5)) == {0}
 
 
 def test_contexts_come_and_go(containers):
@@ -303,11 +303,11 @@ def test_contexts_come_and_go(containers):
     assert guest.ask("init") == 0
     for _ in range(20):
         _, context = guest.ask("context")
-        assert set(guest.ask("launch", "cuLaunchKernel", "k_100us", 5)) == {0}
+        assert set(guest.ask("kernels", "cuLaunchKernel", "k_100us", 5)) == {0}
         assert guest.ask("destroy", context) == 0
     assert guest.ask("release") == 0
     assert guest.ask("init") == 0
-    assert set(guest.ask("launch", "cuLaunchKernel", "k_1000us", 5)) == {0}
+    assert set(guest.ask("kernels", "cuLaunchKernel", "k_1000us", 5)) == {0}
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_a_driver_that_cannot_measure_gives_nothing_for_free(containers, symbol)
     container = containers(cores=90)
     guest = container.ready()
     container.fake.run("fakegpu", "fail", "--state", str(container.state), symbol, "1000000", "999")
-    assert set(guest.ask("launch", "cuLaunchKernel", "k_100us", 10)) == {0}
+    assert set(guest.ask("kernels", "cuLaunchKernel", "k_100us", 10)) == {0}
     assert first(container).charged_ns >= 5 * MS
     assert first(container).launches == 10
 
@@ -327,13 +327,13 @@ def test_a_launch_that_fails_costs_nothing(containers):
     """The driver's error is returned as it is."""
     container = containers(cores=90)
     guest = container.ready()
-    assert set(guest.ask("launch", "cuLaunchKernel", "k_20000us", 2)) == {0}
-    assert guest.ask("launch", "cuLaunchKernel", "k_1us") == [0, 0]
+    assert set(guest.ask("kernels", "cuLaunchKernel", "k_20000us", 2)) == {0}
+    assert guest.ask("kernels", "cuLaunchKernel", "k_1us") == [0, 0]
     before = first(container).charged_ns
     container.fake.run(
         "fakegpu", "fail", "--state", str(container.state), "cuLaunchKernel", "3", "701"
     )
-    assert guest.ask("launch", "cuLaunchKernel", "k_20000us", 3) == [701, 701, 701, 0]
+    assert guest.ask("kernels", "cuLaunchKernel", "k_20000us", 3) == [701, 701, 701, 0]
     assert first(container).charged_ns < before + 15 * MS
 
 
@@ -342,7 +342,7 @@ def test_the_size_of_a_grid_never_turns_into_credit(containers, blocks):
     """HAMi's 32-bit count of blocks went negative here."""
     container = containers(cores=10)
     guest = container.ready()
-    assert set(guest.ask("launch", "cuLaunchKernel", "k_0us", 20, blocks)) == {0}
-    assert guest.ask("launch", "cuLaunchKernel", "k_100000us") == [0, 0]
-    assert guest.ask("launch", "cuLaunchKernel", "k_1us") == [0, 0]
+    assert set(guest.ask("kernels", "cuLaunchKernel", "k_0us", 20, blocks)) == {0}
+    assert guest.ask("kernels", "cuLaunchKernel", "k_100000us") == [0, 0]
+    assert guest.ask("kernels", "cuLaunchKernel", "k_1us") == [0, 0]
     assert first(container).charged_ns >= 95 * MS
