@@ -194,6 +194,10 @@ static void release_share(struct hami_usage *usage, unsigned slot, unsigned devi
     if (is_overhead(kind)) {
         ledger_note_overhead(usage, slot, device, (enum hami_kind)kind, 0);
     } else if (units != 0) {
+        if (units > MAX_UNITS) { /* only if somebody scribbled over the file */
+            units = MAX_UNITS;
+            atomic_store(SHARED(*share), units);
+        }
         struct ledger_change release = {device, (enum hami_kind)kind, -(int64_t)units,
                                         LEDGER_NO_LIMIT};
         ledger_apply(usage, slot, &release);
