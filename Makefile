@@ -14,7 +14,7 @@ MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src/hami_*)
 PYTHON_COMPONENTS := $(addprefix components/,webhook extender device-plugin monitor)
 C_SOURCES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: mutants help setup lint format unit up down images install uninstall env demo e2e test soak bench-extender release bench-webhook
+.PHONY: mutants help setup lint format unit up down images install uninstall env demo e2e test soak skew bench-extender release bench-webhook
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ soak: install ## the long storms
 	STORMS=40 STORM_STEPS=1500 $(RUN) pytest -q --timeout 900 components/extender/tests/test_storm.py
 	FUZZ_RUNS=2000000 KILLS=1000 STEPS=20000 $(RUN) pytest -q --timeout 7200 components/hami-core/tests/test_fuzz.py components/hami-core/tests/test_kills.py components/hami-core/tests/test_exactness.py
 	CHAOS_ROUNDS=10 $(RUN) pytest -q -m cluster e2e/test_chaos.py
+
+skew: install ## each component at its previous version beside the others: SKEW="webhook=REF hami-core"
+	$(RUN) pytest -q -s -m skew e2e/skew
 
 release: setup ## a component's release: make release C=webhook V=0.2.0 (DRY=1 only shows it)
 	@$(RUN) python -m deploy.release $(C) $(V) $(if $(DRY),--dry-run)

@@ -1,6 +1,5 @@
 """Admission on the real API server: what it makes of our patches, and what happens without us."""
 
-import base64
 import json
 import random
 import subprocess
@@ -13,12 +12,12 @@ from ruamel.yaml import YAML
 from e2e.kube import wait_until
 from e2e.load import creations
 from e2e.pods import container, pod, slice_of
+from e2e.webhooks import SYSTEM, gone, look_again, value, webhooks
 from hamikit.devices import NVIDIA
 from hamikit.objects import Pod
 from hamikit.shape import shape_of
 
 pytestmark = pytest.mark.cluster
-SYSTEM = ("-n", "hami-system")
 WEBHOOK = (*SYSTEM, "deployment/hami-webhook")
 IDLE = "exec sleep 1000"
 GPU, MEM, PERCENT, CORES, PRIORITY = NVIDIA.resources
@@ -174,51 +173,6 @@ def test_a_roll_out_under_load_loses_no_request(kube, load):
     assert load.failures == []
 
 
-def gone(kube):
-    """Which pods of the webhook are still ending."""
-    pods = kube.get("pods", *SYSTEM, "-l", "app.kubernetes.io/name=hami-webhook")["items"]
-    ending = [p["metadata"]["name"] for p in pods if p["metadata"].get("deletionTimestamp")]
-    return f"the end of {ending}" if ending else None
-
-
-@pytest.mark.timeout(300)
-def test_a_change_of_authority_under_load_loses_no_request(kube, load):
-    """Somebody deletes the Secret: trust is extended first, then the certificate changes."""
-    wait_until(lambda: None if certificate(kube) else "the Secret", 60)
-    before, shown = certificate(kube), serial(kube)
-    kube.kubectl("delete", "secret", *SYSTEM, "hami-webhook-tls")
-
-    def trusted():
-        found = kube.get("mutatingwebhookconfiguration", "hami-webhook")
-        bundle = base64.b64decode(found["webhooks"][0]["clientConfig"]["caBundle"])
-        return None if bundle.count(b"BEGIN") > 1 else "a second authority"
-
-    wait_until(trusted, 120)
-    wait_until(lambda: None if certificate(kube) not in ("", before) else "a new Secret", 120)
-    wait_until(lambda: None if serial(kube) != shown else "the new certificate", 120)
-    assert load.failures == []
-
-
-def certificate(kube):
-    """The certificate in the Secret, empty while there is none."""
-    path = "jsonpath={.data.tls\\.crt}"
-    return kube.kubectl("get", "secret", *SYSTEM, "hami-webhook-tls", "-o", path, check=False)
-
-
-def serial(kube):
-    """The certificate that the server shows, by when it ends."""
-    name = "hami_webhook_certificate_expiry_timestamp_seconds "
-    [line] = [line for line in metrics(kube) if line.startswith(name)]
-    return line
-
-
-def metrics(kube):
-    """The first webhook's metrics."""
-    [first, *_] = kube.get("pods", *SYSTEM, "-l", "app.kubernetes.io/name=hami-webhook")["items"]
-    path = f"/api/v1/namespaces/hami-system/pods/{first['metadata']['name']}:9396/proxy/metrics"
-    return kube.kubectl("get", "--raw", path).splitlines()
-
-
 @pytest.fixture
 def without_webhook(kube):
     """No webhook for a while."""
@@ -255,11 +209,7 @@ def configured(kube):
     def write(text):
         patch = {"data": {"device-config.yaml": text}}
         kube.kubectl("patch", "configmap", *SYSTEM, "hami-device-config", "-p", json.dumps(patch))
-        # kubelet renews the file when it looks at the pod again, and a change makes it look.
-        for each in kube.get("pods", *SYSTEM, "-l", "app.kubernetes.io/name=hami-webhook")["items"]:
-            name = each["metadata"]["name"]
-            mark = f"test/look={random.randrange(10**9)}"
-            kube.kubectl("annotate", "--overwrite", "pod", *SYSTEM, name, mark)
+        look_again(kube)
 
     yield before, write
     write(before)
@@ -267,8 +217,8 @@ def configured(kube):
 
 def valid(kube):
     """Whether the configuration is in force."""
-    [line] = [line for line in metrics(kube) if line.startswith("hami_webhook_config_valid ")]
-    return line.split()[1] == "1.0"
+    [pod] = webhooks(kube)
+    return value(kube, pod, "hami_webhook_config_valid") == "1.0"
 
 
 @pytest.mark.timeout(300)

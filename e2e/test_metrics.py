@@ -1,31 +1,13 @@
 """Metrics say what containers were granted and what they use."""
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from e2e.kube import wait_until
+from e2e.metrics import samples, value
 from e2e.pods import ON_AN_A100, container, pod, slice_of
 
 pytestmark = pytest.mark.cluster
 MIB = 1024 * 1024
-API = "/api/v1/namespaces/hami-system/pods"
-
-
-def samples(kube, app, port):
-    """All samples of all pods of one of our components."""
-    selector = ("-l", f"app.kubernetes.io/name={app}")
-    found = []
-    for item in kube.get("pods", "-n", "hami-system", *selector)["items"]:
-        name = item["metadata"]["name"]
-        text = kube.kubectl("get", "--raw", f"{API}/{name}:{port}/proxy/metrics")
-        found += [s for family in text_string_to_metric_families(text) for s in family.samples]
-    return found
-
-
-def value(found, name, **labels):
-    """The value of the one series that has these labels, or None."""
-    match = [s.value for s in found if s.name == name and labels.items() <= s.labels.items()]
-    return match[0] if len(match) == 1 else None
 
 
 def test_a_container_is_seen_with_its_limit_and_its_use(kube, namespace):

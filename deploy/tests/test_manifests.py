@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hamikit import names
 from hamikit.deviceconfig import nvidia_family
 
 DEPLOY = Path(__file__).parents[1]
-OVERLAYS = ("local", "kind", "production")
+OVERLAYS = ("local", "kind", "production", "migration")
 FEATURES = sorted(path.name for path in (DEPLOY / "features").iterdir())
 # From the oldest that is supported to the newest that the validator knows.
 VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
@@ -54,8 +56,14 @@ def pod_specs(objects):
 def test_every_object_follows_its_schema(overlay):
     """Strictly, an unknown field is an error; in every supported version."""
     for obj in rendered(overlay):
-        for version in VERSIONS:
-            validate(obj, version, strict=True)
+        check_schema(json.dumps(obj))
+
+
+@cache
+def check_schema(text):
+    """Overlays have most of their objects in common, and each takes a while."""
+    for version in VERSIONS:
+        validate(json.loads(text), version, strict=True)
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +84,10 @@ def featured(tmp_path_factory):
 
 @pytest.mark.parametrize("feature", FEATURES)
 def test_every_feature_goes_with_the_base(featured, feature):
-    """Alone, and what it makes follows the schema."""
+    """Alone, and what it makes or changes follows the schema of every supported version."""
     for obj in featured(feature) if feature != "release" else featured():
         if obj["kind"] not in FOREIGN:
-            validate(obj, VERSIONS[-1], strict=True)
+            check_schema(json.dumps(obj))
 
 
 def test_features_go_together(featured):
@@ -109,6 +117,88 @@ def test_the_lock_protocol_is_a_feature(featured):
     ]
     for obj in rendered("local"):
         assert not obj["metadata"]["name"].endswith("-lock")
+
+
+def test_beside_hami_its_plugin_may_write_and_ours_keeps_off_its_nodes(featured):
+    """The policy of the base, and one account more; agents on nodes that have moved only."""
+
+    def accounts(objects):
+        [policy] = [
+            o
+            for o in objects
+            if o["kind"] == "ValidatingAdmissionPolicy" and o["metadata"]["name"] == "hami-grants"
+        ]
+        [condition] = policy["spec"]["matchConditions"]
+        return set(re.findall(r"'(system:serviceaccount:[^']+)'", condition["expression"]))
+
+    found = featured("migration", "lock-protocol")
+    more = accounts(found) - accounts(featured())
+    assert more == {"system:serviceaccount:kube-system:hami-device-plugin"}
+    assert accounts(featured()) < accounts(found)
+    agents = [o for o in found if o["kind"] == "DaemonSet"]
+    assert len(agents) == 3
+    for agent in agents:
+        assert agent["spec"]["template"]["spec"]["nodeSelector"] == {"gpu": "migrated"}
+
+
+class Network:
+    """What NetworkPolicies say, by the rules of Kubernetes for ingress."""
+
+    def __init__(self, objects):
+        self.policies = [o["spec"] for o in objects if o["kind"] == "NetworkPolicy"]
+        self.pods = {
+            o["metadata"]["name"]: o["spec"]["template"]
+            for o in objects
+            if "template" in o.get("spec", {})
+        }
+
+    def admits(self, name, port, namespace):
+        """Whether a pod of `namespace` (None: from outside of all pods) reaches a port."""
+        labels = self.pods[name]["metadata"]["labels"]
+        about = [
+            p for p in self.policies if selects({"matchLabels": {}, **p["podSelector"]}, labels)
+        ]
+        rules = [rule for policy in about for rule in policy.get("ingress", [])]
+        return not about or any(self.matches(rule, port, namespace) for rule in rules)
+
+    @staticmethod
+    def matches(rule, port, namespace):
+        """Whether one rule lets this through."""
+        if port not in [each["port"] for each in rule.get("ports", [{"port": port}])]:
+            return False
+        if "from" not in rule:
+            return True
+        own = {"kubernetes.io/metadata.name": namespace}
+        return any(selects(peer["namespaceSelector"], own) for peer in rule["from"])
+
+    def ports(self, name):
+        """The ports that a program's containers name."""
+        containers = self.pods[name]["spec"]["containers"]
+        return {p["containerPort"] for c in containers for p in c.get("ports", [])}
+
+
+def test_who_may_speak_to_our_pods(featured):
+    """Prometheus to what it scrapes, the API server to the webhook, and nobody to anything else.
+
+    Evaluated here, because the network of the test cluster does not enforce policies.
+    """
+    network = Network(featured("network-policies", "high-availability", "self-signed"))
+    open_to = {
+        (name, port, who)
+        for name in network.pods
+        for port in network.ports(name)
+        for who in (None, "monitoring", "default")
+        if network.admits(name, port, who)
+    }
+    scraped = {
+        ("hami-webhook", 9396),
+        ("hami-scheduler", 9395),
+        ("hami-device-plugin", 9397),
+        ("hami-monitor", 9394),
+    }
+    expected = {(name, port, "monitoring") for name, port in scraped}
+    expected |= {("hami-webhook", 9443, who) for who in (None, "monitoring", "default")}
+    assert open_to == expected
 
 
 def selects(selector, labels):
