@@ -14,7 +14,7 @@ MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src/hami_*)
 PYTHON_COMPONENTS := $(addprefix components/,webhook extender device-plugin monitor)
 C_SOURCES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: mutants help setup lint format unit up down images install uninstall env demo e2e test soak skew bench-extender release bench-webhook
+.PHONY: mutants mutate help setup lint format unit up down images install uninstall env demo e2e test soak skew bench-extender release bench-webhook
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ test: lint unit e2e ## everything that this machine can test
 mutants: setup ## every known defect of such a limiter, brought back: its test must turn red
 	@$(RUN) python components/hami-core/tests/mutants/run.py
 
+mutate: setup ## small changes of the modules that decide where pods go: a test must notice 85 %
+	@$(RUN) python components/extender/tests/mutate/run.py
+
 soak: install ## the long storms
 	STORMS=40 STORM_STEPS=1500 $(RUN) pytest -q --timeout 900 components/extender/tests/test_storm.py
 	FUZZ_RUNS=2000000 KILLS=1000 STEPS=20000 $(RUN) pytest -q --timeout 7200 components/hami-core/tests/test_fuzz.py components/hami-core/tests/test_kills.py components/hami-core/tests/test_exactness.py
@@ -86,8 +89,8 @@ release: setup ## a component's release: make release C=webhook V=0.2.0 (DRY=1 o
 bench-webhook: setup ## the webhook beside one that says yes to everything
 	@$(RUN) python bench/webhook.py
 
-bench-extender: setup ## the extender's speed and memory; the last line is JSON
-	@$(RUN) python bench/extender.py
+bench-extender: setup ## the extender's speed, memory and packing; PAIRS=1 for a quick look
+	@PYTHONPATH=. $(RUN) python bench/extender.py --pairs $(or $(PAIRS),5)
 
 down: ## remove the cluster and everything it needed, but not the cache
 	@$(LAB) down
