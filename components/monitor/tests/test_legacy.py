@@ -7,7 +7,7 @@ from hami_monitor.attribution import HostUse, Sight
 from hami_monitor.collectors import HostCollector
 from hami_monitor.container_metrics import ContainerCollector
 from hami_monitor.host import CardReading, HostState
-from hami_monitor.legacy import WithLegacy
+from hami_monitor.legacy import with_legacy
 from hamikit.gpu import Card
 
 MIB = 1 << 20
@@ -34,9 +34,9 @@ def test_every_former_name_has_its_labels_and_its_value(root, granted, make_pod)
     pods = [make_pod("uid-a", "main", annotations={"hami.io/vgpu-mig-allocations": MIG})]
     seen = Sight({("uid-a", "main", "GPU-a"): HostUse(0, 33)}, frozenset({"GPU-a"}))
     registry = CollectorRegistry()
-    registry.register(WithLegacy(HostCollector(StillHost(), "node-1")))
+    registry.register(with_legacy(HostCollector(StillHost(), "node-1")))
     containers = ContainerCollector(root, lambda: pods, lambda: seen, wall=lambda: NOW)
-    registry.register(WithLegacy(containers))
+    registry.register(with_legacy(containers))
     text = generate_latest(registry).decode()
     assert "hami_vgpu_memory_used_bytes{" in text
     card = {

@@ -34,6 +34,7 @@ class Config:
     lock_protocol: bool
     lock_timeout_s: float
     start_delay_s: float
+    legacy_metrics: bool
     leader_elect: bool
     lease_name: str
     lease_namespace: str
@@ -60,6 +61,7 @@ class Config:
             lock_protocol=options.lock_protocol,
             lock_timeout_s=options.node_lock_timeout,
             start_delay_s=options.start_delay,
+            legacy_metrics=options.legacy_metrics,
             leader_elect=options.leader_elect,
             lease_name=options.leader_elect_resource_name,
             lease_namespace=options.leader_elect_resource_namespace,
@@ -123,6 +125,14 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         _duration,
     )
     add("start-delay", "4", "seconds for a predecessor's last write to end", _seconds)
+    add(
+        "legacy-metrics",
+        "false",
+        "the names before HAMi 2.10 too",
+        _truth,
+        nargs="?",
+        const="true",
+    )
     add(
         "leader-elect",
         "false",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from hami_extender.inventory import Card
 from hami_extender.placement import Refusal
@@ -68,7 +69,7 @@ def _families() -> Families:
     return {name: GaugeMetricFamily(name, text, labels=labels) for name, text, labels in rows}
 
 
-class ClusterCollector:
+class ClusterCollector(Collector):
     """Reads the snapshot at each scrape."""
 
     def __init__(self, snapshot: Snapshot) -> None:

@@ -20,6 +20,7 @@ from hami_extender.flights import Flights
 from hami_extender.gauges import OwnCollector
 from hami_extender.inquiry import create_inquiry
 from hami_extender.leader import Leadership
+from hami_extender.legacy import FORMER
 from hami_extender.metrics import ClusterCollector, VerbMetrics
 from hami_extender.nodelock import NodeLocks
 from hami_extender.notices import Notices
@@ -34,6 +35,7 @@ from hami_extender.wake import Waker
 from hamikit import names
 from hamikit.cluster import Api
 from hamikit.informer import Change, Informer
+from hamikit.legacy import WithLegacy
 from hamikit.objects import Lease, Node, Pod
 from hamikit.quotas import ResourceQuota
 
@@ -56,7 +58,8 @@ class Parts:
     ) -> None:
         self._config, self._snapshot, self._api = config, snapshot, api
         self._metrics = VerbMetrics(registry, build)
-        registry.register(ClusterCollector(snapshot))
+        view = ClusterCollector(snapshot)
+        registry.register(WithLegacy(view, FORMER) if config.legacy_metrics else view)
         self.flights = Flights(snapshot, api, now=now)
         self._locks = NodeLocks(
             snapshot, api, self.flights, expire_s=config.lock_timeout_s, now=now

@@ -21,7 +21,7 @@ from hami_monitor.evict import EvictionCollector, Evictor
 from hami_monitor.governor import FeedbackCollector, Governor
 from hami_monitor.holdings import Holdings
 from hami_monitor.host import Host
-from hami_monitor.legacy import WithLegacy
+from hami_monitor.legacy import with_legacy
 from hami_monitor.processes import Processes
 from hamikit import logs
 from hamikit.cluster import Api
@@ -119,7 +119,7 @@ class Parts:
         registry = register(
             CollectorRegistry(),
             BuildInfo(),
-            *(map(WithLegacy, told) if config.legacy_metrics else told),
+            *(map(with_legacy, told) if config.legacy_metrics else told),
             AuditCollector(auditor, node, lambda: host.state().up),
             EvictionCollector(evictor, node),
             FeedbackCollector(governor, node),

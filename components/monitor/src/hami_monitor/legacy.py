@@ -1,11 +1,12 @@
 """The names that HAMi's monitor had before 2.10, for those who ask for them."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from hamikit.legacy import Former, WithLegacy
 
 _CARD: Final = {
     "nodeid": "node",
@@ -24,27 +25,18 @@ _DEVICE: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Former:
-    """A former name, the present one, and the former labels with the present ones."""
-
-    name: str
-    present: str
-    labels: dict[str, str]
-
-
 _FORMER: Final = (
-    _Former("HostGPUMemoryUsage", "hami_host_gpu_memory_used_bytes", _CARD),
-    _Former("HostCoreUtilization", "hami_host_gpu_utilization_ratio", _CARD),
-    _Former("vGPU_device_memory_usage_in_bytes", "hami_vgpu_memory_used_bytes", _DEVICE),
-    _Former("vGPU_device_memory_limit_in_bytes", "hami_vgpu_memory_limit_bytes", _DEVICE),
-    _Former(
+    Former("HostGPUMemoryUsage", "hami_host_gpu_memory_used_bytes", _CARD),
+    Former("HostCoreUtilization", "hami_host_gpu_utilization_ratio", _CARD),
+    Former("vGPU_device_memory_usage_in_bytes", "hami_vgpu_memory_used_bytes", _DEVICE),
+    Former("vGPU_device_memory_limit_in_bytes", "hami_vgpu_memory_limit_bytes", _DEVICE),
+    Former(
         "Device_utilization_desc_of_container", "hami_container_device_utilization_ratio", _DEVICE
     ),
-    _Former(
+    Former(
         "Device_last_kernel_of_container", "hami_container_last_kernel_elapsed_seconds", _DEVICE
     ),
-    _Former("MigInfo", "hami_mig_device_info", {**_DEVICE, "instanceid": "gpu_instance_id"}),
+    Former("MigInfo", "hami_mig_device_info", {**_DEVICE, "instanceid": "gpu_instance_id"}),
 )
 _PARTS: Final = {
     "context": "hami_vgpu_memory_context_bytes",
@@ -54,37 +46,15 @@ _PARTS: Final = {
 _TOTAL: Final = "hami_vgpu_memory_used_bytes"
 
 
-class WithLegacy(Collector):
-    """Another collector's metrics, and then the same under their former names."""
-
-    def __init__(self, collector: Collector) -> None:
-        self._collector = collector
-
-    def collect(self) -> Iterator[Metric]:
-        """Present names first."""
-        present = list(self._collector.collect())
-        yield from present
-        yield from former(present)
+def with_legacy(collector: Collector) -> Collector:
+    """A collector of ours, its metrics under their former names too."""
+    return WithLegacy(collector, _FORMER, _memory)
 
 
-def former(present: Iterable[Metric]) -> Iterator[Metric]:
-    """The metrics under their former names, as far as there are any."""
-    by_name = {metric.name: metric for metric in present}
-    for row in _FORMER:
-        metric = by_name.get(row.present)
-        if metric is not None:
-            family = GaugeMetricFamily(row.name, metric.documentation, labels=list(row.labels))
-            for sample in metric.samples:
-                family.add_metric(
-                    [sample.labels[label] for label in row.labels.values()], sample.value
-                )
-            yield family
-    if _TOTAL in by_name:
-        yield _memory(by_name)
-
-
-def _memory(by_name: dict[str, Metric]) -> Metric:
+def _memory(by_name: Mapping[str, Metric]) -> Iterator[Metric]:
     """The parts of a container's memory stood in labels; what is not known was 0 there."""
+    if _TOTAL not in by_name:
+        return
     labels = [*_DEVICE, *_PARTS, "offset"]
     text = "Memory that counts against the container's limit, with its parts as labels."
     family = GaugeMetricFamily("Device_memory_desc_of_container", text, labels=labels)
@@ -98,7 +68,7 @@ def _memory(by_name: dict[str, Metric]) -> Metric:
         sizes = [parts.get(part, {}).get(place, 0) for part in _PARTS]
         offset = max(int(sample.value) - sum(sizes), 0)
         family.add_metric([*place, *map(str, sizes), str(offset)], sample.value)
-    return family
+    yield family
 
 
 def _place(labels: dict[str, str]) -> tuple[str, ...]:

@@ -1,0 +1,100 @@
+"""Three schedulers, and the leading one killed while pods pour in."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from e2e.kube import wait_until
+from e2e.pods import GRANT, container, pod, slice_of
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+SYSTEM = "hami-system"
+PODS = int(os.environ.get("HA_PODS", "50"))
+REPLICAS = 3
+HOLD_S = 25  # longer than a take-over: what was granted before it still holds after it
+DEADLINE_S = 120 + 3 * PODS
+
+# Ids of all processes that the containers of the pod $POD run: their host name is the pod's.
+PROCESSES = r"""
+for d in /proc/[0-9]*; do
+  if tr '\0' '\n' < $d/environ 2>/dev/null | grep -qx "HOSTNAME=$POD"; then echo "${d#/proc/}"; fi
+done
+"""
+
+
+@pytest.fixture
+def three(kube):
+    """Three replicas of the scheduler; afterwards as many as before."""
+    where = ("-n", SYSTEM, "deployment/hami-scheduler")
+    before = kube.get(*where)["spec"]["replicas"]
+    kube.kubectl("scale", *where, f"--replicas={REPLICAS}")
+    kube.kubectl("rollout", "status", *where, "--timeout=180s")
+    yield
+    kube.kubectl("scale", *where, f"--replicas={before}")
+    kube.kubectl("rollout", "status", *where, "--timeout=180s")
+
+
+def lease(kube):
+    """The lease's specification."""
+    return kube.get("lease", "-n", SYSTEM, "hami-scheduler")["spec"]
+
+
+def leader(kube):
+    """The pod whose kube-scheduler leads."""
+    return lease(kube)["holderIdentity"].rpartition("_")[0]
+
+
+def limit_s(kube):
+    """How long a take-over may last."""
+    return lease(kube)["leaseDurationSeconds"] + 2
+
+
+def kill(kube, name):
+    """Kill -9 all processes of a scheduler's pod at once."""
+    node = kube.get("pod", "-n", SYSTEM, name)["spec"]["nodeName"]
+    out = kube.node(node, "sh", "-c", f"POD={name}; {PROCESSES}")
+    found = [word for word in out.split() if word.isdigit()]
+    assert found, f"no process of {name} on {node}"
+    kube.node(node, "kill", "-9", *found)
+
+
+def bound(kube, namespace):
+    """How many pods have a node."""
+    return sum(bool(p["spec"].get("nodeName")) for p in kube.pods(namespace))
+
+
+def unfinished(kube, namespace):
+    """What of the storm is not over; a pod that failed never will be."""
+    phases = [p["status"].get("phase") for p in kube.pods(namespace)]
+    assert "Failed" not in phases
+    done = phases.count("Succeeded")
+    return None if done == PODS else f"{done} of {PODS} pods have run"
+
+
+def test_leader_killed_in_a_storm(kube, namespace, audit, three):
+    """Each pod runs once with a grant of its own; another scheduler takes over."""
+    work = container("c", slice_of(memory=2000, cores=20), f"sleep {HOLD_S}")
+    pods = [pod(f"p{i}", namespace, work, restartPolicy="Never") for i in range(PODS)]
+    storm = threading.Thread(target=kube.create, args=pods)
+    storm.start()
+    try:
+        wait_until(lambda: None if bound(kube, namespace) > PODS // 10 else "pods bound", 120)
+        first, term, limit = leader(kube), lease(kube)["acquireTime"], limit_s(kube)
+        kill(kube, first)
+        killed, at_kill = time.monotonic(), bound(kube, namespace)
+    finally:
+        storm.join()
+    wait_until(lambda: "a leader" if lease(kube)["acquireTime"] == term else None, 90)
+    taken = time.monotonic() - killed
+    wait_until(lambda: None if bound(kube, namespace) > at_kill else "binds of the new leader", 90)
+    binding = time.monotonic() - killed
+    print(
+        f"{first} killed with {at_kill} of {PODS} pods bound; {leader(kube)} led after "
+        f"{taken:.1f} s (goal {limit} s) and bound after {binding:.1f} s"
+    )
+    assert audit() == []
+    wait_until(lambda: unfinished(kube, namespace), DEADLINE_S)
+    assert all(p["metadata"]["annotations"].get(GRANT) for p in kube.pods(namespace))
+    assert audit() == []
