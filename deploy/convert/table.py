@@ -76,7 +76,7 @@ DROPPED = {
     "fullnameOverride": "names are literal, other manifests refer to them",
     "namespaceOverride": "the namespace is hami-system",
     "podSecurityPolicy": "gone from Kubernetes",
-    "legacyMetrics": "set `HAMI_LEGACY_METRICS` of hami-scheduler and `LEGACY_METRICS` of hami-monitor",
+    "legacyMetrics": "`HAMI_LEGACY_METRICS` of hami-scheduler, `LEGACY_METRICS` of hami-monitor",
     "scheduler.nodeName": "two replicas spread by themselves; patch the Deployment in the overlay",
     "scheduler.nodeLabelSelector": "nodes without cards cost nothing, so none are left out",
     "scheduler.metricsBindAddress": "metrics are on port 9395",

@@ -79,3 +79,16 @@ def test_the_best_is_alone_at_ten(ranked):
     assert given_ == sorted(given_, reverse=True)
     assert all(0 <= value <= 10 for value in given_)
     assert given_.count(10) == min(1, len(ranked))
+
+
+def test_scores_fall_evenly_to_nothing():
+    """The best is alone at 10, the last at 0."""
+    assert priorities(["a", "b", "c", "d"]) == {"a": 10, "b": 6, "c": 3, "d": 0}
+    assert priorities(["a", "b"]) == {"a": 10, "b": 0}
+
+
+def test_numa_comes_first_in_a_list_and_only_once():
+    """Where numa-bind is on; within a NUMA node the list decides."""
+    key = sort_key("binpack, numa", numa_bind=True)
+    assert key(card(index=1), NOTHING, 0.1) < key(card(index=0), NOTHING, 0.9)
+    assert key(card(numa=0), NOTHING, 0.9) < key(card(numa=1), NOTHING, 0.1)

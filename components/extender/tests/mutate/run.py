@@ -37,8 +37,8 @@ def _tests(folder: str, *names: str) -> tuple[str, ...]:
 
 ENGINE = _tests(EXTENDER, "vectors", "engine")
 MODULES = {
-    "hami_extender.fit": (*_tests(EXTENDER, "fit", "placement", "choice", "families"), *ENGINE),
-    "hami_extender.score": (*_tests(EXTENDER, "score", "fit"), *ENGINE),
+    "hami_extender.fit": (*_tests(EXTENDER, "fit", "fit_groups", "placement", "families"), *ENGINE),
+    "hami_extender.score": (*_tests(EXTENDER, "score", "ranking", "fit", "fit_groups"), *ENGINE),
     "hami_extender.usage": (*_tests(EXTENDER, "usage", "snapshot", "flights", "families"), *ENGINE),
     "hamikit.shape": (*_tests(KIT, "shape"), *_tests(EXTENDER, "placement", "families"), *ENGINE),
     "hamikit.codec": (*_tests(KIT, "codec"), *_tests(EXTENDER, "inventory")),
