@@ -358,48 +358,9 @@ def test_a_card_that_was_not_granted_gives_nothing(container):
     assert guest.ask("nvml", 1)[0][0] == 0
 
 
-LINKED = r"""
-#include <stdio.h>
-int cuInit(unsigned flags);
-int cuDevicePrimaryCtxRetain(void **context, int device);
-int cuCtxSetCurrent(void *context);
-int cuMemAlloc_v2(unsigned long long *pointer, size_t bytes);
-int main(void) {
-    void *context = NULL;
-    unsigned long long pointer = 0;
-    int ready = cuInit(0) | cuDevicePrimaryCtxRetain(&context, 0) | cuCtxSetCurrent(context);
-    int over = cuMemAlloc_v2(&pointer, 1001ul << 20);
-    printf("%d %d %d\n", ready, over, cuMemAlloc_v2(&pointer, 1000ul << 20));
-    return 0;
-}
-"""
-
-
-def test_a_program_linked_to_the_driver_is_limited(container, tmp_path):
-    """Its calls are bound by the loader, without any look-up that we could answer."""
-    (tmp_path / "linked.c").write_text(LINKED)
-    command = ["gcc", tmp_path / "linked.c", f"-L{container.fake.folder}", "-l:libcuda.so.1"]
-    subprocess.run([*command, "-o", tmp_path / "linked"], check=True)
-    assert container.run(str(tmp_path / "linked")).stdout == "0 2 0\n"
-
-
 def test_rtld_next_is_no_way_round(container):
     """Asked for the next cuMemAlloc_v2, by dlsym or dlvsym's dlsym, a program gets the wrapper."""
     guest = container.ready()
     assert guest.ask("next_of", "cuMemAlloc_v2") == ["libvgpu.so", "cuMemAlloc_v2"]
     assert guest.ask("next_of", "dlsym") == ["libvgpu.so", "dlsym"]
     assert guest.ask("next_of", "cuNoSuchFunction") is None
-
-
-def test_unmodified_pynvml_sees_the_slice(container):
-    """Python programs that watch the card meet the same figures, in both versions."""
-    container.ready().ask("alloc", 100 * MIB)
-    script = """
-import pynvml
-pynvml.nvmlInit()
-card = pynvml.nvmlDeviceGetHandleByIndex(0)
-for version in (None, pynvml.nvmlMemory_v2):
-    memory = pynvml.nvmlDeviceGetMemoryInfo(card, version)
-    print(memory.total >> 20, memory.free >> 20, memory.used >> 20)
-"""
-    assert container.run(sys.executable, "-c", script).stdout == "1000 900 100\n" * 2
