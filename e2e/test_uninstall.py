@@ -1,19 +1,20 @@
-"""Removing the product: running pods keep their slices, and nothing is left once they are gone.
+"""Removing the product and installing it anew, as docs/operations.md says.
 
-Runs last (by its name among the cluster tests) and puts the product back.
+Running pods keep their slices, and nothing is left once they are gone. Runs last (by its name among
+the cluster tests).
 """
 
 import re
+import subprocess
 
 import pytest
 
-from e2e import product
 from e2e.kube import wait_until
 from e2e.pods import container, pod, slice_of
+from e2e.procedures import follow
+from e2e.product import unannounced
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-OVERLAY = str(product.ROOT / product.OVERLAY)
-REMOVER = str(product.ROOT / "deploy/overlays/uninstall")
 NODES = ("hami-worker", "hami-control-plane")
 LEFT = "ls -d /usr/local/vgpu/* /var/run/cdi/hami* /var/lib/kubelet/device-plugins/hami 2>/dev/null"
 
@@ -21,10 +22,12 @@ LEFT = "ls -d /usr/local/vgpu/* /var/run/cdi/hami* /var/lib/kubelet/device-plugi
 @pytest.fixture
 def removed(kube):
     """The product off the cluster, with what kubectl said, and on it again afterwards."""
-    delete = f"{kube.binary} delete -k {OVERLAY} --timeout=120s 2>&1"
-    yield kube.run("sh", "-c", delete)
-    kube.kubectl("delete", "-k", REMOVER, "--ignore-not-found", "--timeout=120s")
-    product.install()
+    yield follow(kube, "remove")
+    follow(kube, "clean-end")
+    for node in kube.nodes:
+        follow(kube, "label", NODE=node)
+    follow(kube, "install")
+    wait_until(lambda: unannounced(kube), 60)
 
 
 def left(kube):
@@ -41,11 +44,13 @@ def test_running_pods_keep_their_slices_and_then_nothing_is_left(kube, namespace
         assert re.search(rf"Warning: .*{re.escape(stays)} stay.*: ", warnings), warnings
     query = ("--query-gpu=memory.total", "--format=csv,noheader,nounits")
     assert kube.exec(namespace, "stays", "nvidia-smi", *query).split() == ["3000"]
-    kube.kubectl("apply", "-k", REMOVER)
-    selector = ("-n", "hami-uninstall", "-l", "app.kubernetes.io/name=hami-uninstall")
+    follow(kube, "clean")
 
     def said():
-        return kube.kubectl("logs", *selector, "--all-containers", "--tail=-1", check=False)
+        try:
+            return follow(kube, "clean-log")
+        except subprocess.SubprocessError as error:
+            return f"no log yet: {error}"
 
     reason = f"limits of pod {namespace}/stays stay"
     wait_until(lambda: None if reason in said() else f"{reason!r} in {said()!r}", 90)
