@@ -1,5 +1,7 @@
 """Binds under way: what becomes of each, and never over-commit whatever happens in any order."""
 
+import threading
+
 import pytest
 from extender_cluster import LATE, LOST_AFTER, LOST_BEFORE, OK, BindWorld, one_card
 from extender_kit import container, device, make_node
@@ -260,6 +262,26 @@ def test_a_handler_at_work_shows_until_it_is_done():
     world.cluster.during = meanwhile
     assert world.bind(pod) == ""
     assert (seen, world.flights.sending()) == ([True], False)
+
+
+def test_the_end_waits_for_handlers_at_work():
+    """As long as it may, and no longer than they need."""
+    world, pod = one_card()
+    begun, let_go = threading.Event(), threading.Event()
+
+    def meanwhile():
+        begun.set()
+        let_go.wait(10)
+
+    world.cluster.during = meanwhile
+    handler = threading.Thread(target=world.bind, args=(pod,))
+    assert world.flights.wait_sent(0)
+    handler.start()
+    assert begun.wait(10)
+    assert not world.flights.wait_sent(0.01)
+    let_go.set()
+    assert world.flights.wait_sent(10)
+    handler.join()
 
 
 def test_a_refusal_does_not_undo_what_the_watch_has_shown():

@@ -184,7 +184,7 @@ def test_when_nobody_can_say_who_it_is(face):
         ("/explain?pod=a/b/c", 400, "?pod=namespace/name"),
         ("/explain?pod=a/b%3Fwatch=1", 400, "?pod=namespace/name"),
         ("/explain?pod=default/p&limit=x", 400, "limit is 'x'"),
-        ("/explain?pod=default/p&limit=99999", 400, "limit is '99999'"),
+        ("/explain?pod=default/p&limit=201", 400, "limit is '201'"),
         ("/explain?pod=default/none", 404, "there is no pod default/none"),
         ("/nothing", 404, ""),
     ],

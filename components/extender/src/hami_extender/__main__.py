@@ -4,7 +4,6 @@ import gc
 import os
 import sys
 import threading
-import time
 from importlib.metadata import version
 
 import structlog
@@ -80,9 +79,7 @@ def _until_stopped(lifecycle: Lifecycle, parts: Parts, threads: list[threading.T
         if not all(thread.is_alive() for thread in threads):
             # A view that stands still would promise cards by an old account: start afresh.
             sys.exit("hami-extender: a watch ended by an error, see the log above; restarting")
-    deadline = time.monotonic() + DRAIN_S
-    while parts.flights.sending() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    parts.flights.wait_sent(DRAIN_S)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from hami_extender.answers import NodeAnswer
 from hami_extender.attempts import Attempts
+from hami_extender.question import Question
 from hami_extender.selection import BAD_REQUEST, NO_LABEL
 from hami_extender.snapshot import Snapshot
 from hami_extender.survey import PodAnswer, Survey, devices_of, reasons_of
@@ -89,12 +90,9 @@ class Explainer:
         """A pod that no informer of ours shows."""
         if pod.terminal:
             return _said(pod, "finished", f"has ended ({pod.status.phase}) and holds no device")
-        try:
-            question = self._survey.question(pod)
-        except RequestError as error:
-            return _said(pod, "invalid", f"{BAD_REQUEST}: {error}")
-        if question is None:
-            return _said(pod, "not ours", "asks for none of our devices")
+        asked = self._asked(pod)
+        if isinstance(asked, PodAnswer):
+            return asked
         if pod.metadata.labels.get(names.LABEL_DEVICE_POD) != names.LABEL_DEVICE_POD_VALUE:
             text = (
                 f"{NO_LABEL}: it asks for devices, but the webhook did not see it when it was "
@@ -103,17 +101,22 @@ class Explainer:
             return _said(pod, "not ours", text)
         return self._known(pod, limit)
 
+    def _asked(self, pod: Pod) -> Question | PodAnswer:
+        """What the pod asks of nodes, or the answer where it asks nothing that can be."""
+        try:
+            question = self._survey.question(pod)
+        except RequestError as error:
+            return _said(pod, "invalid", f"{BAD_REQUEST}: {error}")
+        return question or _said(pod, "not ours", "asks for none of our devices")
+
     def _waiting(self, pod: Pod, limit: int) -> PodAnswer:
         """Ask all nodes. The lock is held."""
         scheduler = pod.spec.scheduler_name or self._scheduler_name
         if scheduler != self._scheduler_name:
             return _said(pod, "not ours", f"its spec.schedulerName is {scheduler!r}, not ours")
-        try:
-            question = self._survey.question(pod)
-        except RequestError as error:
-            return _said(pod, "invalid", f"{BAD_REQUEST}: {error}")
-        if question is None:
-            return _said(pod, "not ours", "asks for none of our devices")
+        question = self._asked(pod)
+        if isinstance(question, PodAnswer):
+            return question
         fits, refusals = self._survey.split(question)
         last = self._attempts.last(pod.metadata.uid)
         left_out = set(last[0].left_out) if last else set()

@@ -1,5 +1,6 @@
 """Binds under way: each is followed until it is known whether its one write happened."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class Flights:
     ) -> None:
         self._snapshot, self._api, self._now, self._sleep = snapshot, api, now, sleep
         self._flights: dict[str, Flight] = {}
+        self._left = threading.Condition(snapshot.lock)
 
     def get(self, uid: str) -> Flight | None:
         """The pod's bind under way. The lock is held."""
@@ -135,6 +137,7 @@ class Flights:
             if flight.outcome is Outcome.SENDING:
                 flight.outcome = Outcome.UNKNOWN
                 flight.final_at = flight.final_at or self._now() + WRITE_S + MARGIN_S
+            self._left.notify_all()
 
     def _settled(self, flight: Flight) -> bool:
         """Whether the pod is known to be bound as asked; Refused if it is known not to be."""
@@ -199,6 +202,11 @@ class Flights:
         """Whether a bind still waits for its answer."""
         with self._snapshot.lock:
             return any(flight.outcome is Outcome.SENDING for flight in self._flights.values())
+
+    def wait_sent(self, seconds: float) -> bool:
+        """Until no bind waits for its answer; False when the time is over."""
+        with self._left:
+            return self._left.wait_for(lambda: not self.sending(), seconds)
 
     def _land(self) -> None:
         """Forget flights that the watch has ended."""
