@@ -56,8 +56,9 @@ def editor(kube, namespace):
 def test_a_user_cannot_write_a_grant(kube, namespace, editor):
     """Neither before the bind nor after it, neither on the pod nor through a Binding."""
     asked = container("c", slice_of(memory=1500))
-    forged = pod("forged", namespace, asked, annotations={GRANT: "GPU-x,NVIDIA,1,1:;"})
-    assert GRANT in kube.refusal(forged, *editor)
+    for key in (GRANT, "hami.io/dcu-devices-allocated", "hami.io/Ascend910B3-devices-to-allocate"):
+        forged = pod("forged", namespace, asked, annotations={key: "GPU-x,NVIDIA,1,1:;"})
+        assert key in kube.refusal(forged, *editor)
     kube.create(pod("mine", namespace, asked))
     kube.wait_running(namespace, "mine")
     for change in (f"{GRANT}=GPU-x,NVIDIA,9,9:;", f"{GRANT}-"):

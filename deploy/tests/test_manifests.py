@@ -15,7 +15,9 @@ from ruamel.yaml import YAML
 from hami_monitor.config import Config
 from hami_webhook.conditions import CONDITIONS
 from hamikit import names
+from hamikit.ascend import ascend_row
 from hamikit.deviceconfig import nvidia_family
+from hamikit.devices import HYGON, NVIDIA
 
 DEPLOY = Path(__file__).parents[1]
 OVERLAYS = ("local", "kind", "production", "migration")
@@ -346,3 +348,33 @@ def test_the_monitor_may_evict_only_with_its_feature(objects, featured):
     environment = {e["name"]: e.get("value", "x") for e in monitor["containers"][0]["env"]}
     config = Config.parse([], environment)
     assert (config.evict_dry_run, len(config.evict)) == (True, 2)
+
+
+def test_the_grant_policy_guards_every_family(objects):
+    """By a pattern: the chips of a family are the operator's to name."""
+    policy = next(
+        o
+        for o in objects
+        if o["kind"] == "ValidatingAdmissionPolicy" and o["metadata"]["name"] == "hami-grants"
+    )
+    said = {v["name"]: v["expression"] for v in policy["spec"]["variables"]}
+    [pattern] = re.findall(r"matches\('(.*?)'\)", said["families"])
+    for family in (HYGON, NVIDIA, ascend_row("Ascend910B4-1")):
+        assert re.match(pattern, family.allocated_annotation)
+        assert re.match(pattern, family.to_allocate_annotation)
+    assert not re.match(pattern, names.NODE_REGISTER)
+    assert said["keys"].endswith("+ variables.families")
+
+
+def test_kube_scheduler_leaves_our_resources_to_us(objects):
+    """No node has memory or cores of cards among its resources: its own check would refuse all."""
+    config = next(
+        o
+        for o in objects
+        if (o["kind"], o["metadata"]["name"]) == ("ConfigMap", "hami-kube-scheduler")
+    )
+    [extender] = YAML(typ="safe").load(config["data"]["config.yaml"])["extenders"]
+    managed = extender["managedResources"]
+    assert all(resource["ignoredByScheduler"] for resource in managed)
+    wanted = {*NVIDIA.resources, *HYGON.resources}
+    assert {resource["name"] for resource in managed} == wanted

@@ -251,10 +251,10 @@ class Tally:
 class BindWorld:
     """A fake cluster, a snapshot that watches it, and a binder; time moves when somebody sleeps."""
 
-    def __init__(self, *nodes):
+    def __init__(self, *nodes, families=(NVIDIA,)):
         self.time = 0.0
         self.cluster, self.tally = FakeCluster(), Tally()
-        self.snapshot = Snapshot(NVIDIA, lock_protocol=True, now=lambda: self.time)
+        self.snapshot = Snapshot(*families, lock_protocol=True, now=lambda: self.time)
         for node in nodes:
             self.cluster.nodes[node.metadata.name] = node
             self.snapshot.on_node(Change(None, node))

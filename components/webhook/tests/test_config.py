@@ -79,7 +79,9 @@ def test_a_mistake_ends_with_one_line_and_code_2(argv, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(argv, {})
     assert caught.value.code == 2
-    assert "Traceback" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert argv[0] in said
 
 
 def test_a_percent_sign_in_a_variable_does_not_break_help(capsys):

@@ -2,11 +2,12 @@
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hami_extender.score import BINPACK, SPREAD
 from hamikit import names
+from hamikit.arguments import LEVELS, Parser, address, level, port, seconds, truth
 
 DEFAULT_BIND = f"127.0.0.1:{names.PORT_EXTENDER}"
 DEFAULT_STATUS = f"0.0.0.0:{names.PORT_EXTENDER_METRICS}"
@@ -69,101 +70,41 @@ class Config:
         )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        """One line, without the usage."""
-        self.exit(2, f"{self.prog}: {message}\n")
+@dataclass(frozen=True, slots=True)
+class _Flag:
+    """A flag with its default, its meaning and what reads it; a switch may stand alone."""
+
+    name: str
+    default: str
+    text: str
+    kind: Callable[[str], object] = str
+    choices: tuple[str, ...] | None = None
+
+    @property
+    def variable(self) -> str:
+        """The variable that is its default where it is set."""
+        return "HAMI_" + self.name.upper().replace("-", "_")
+
+    def add(self, parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+        """Let a parser know it."""
+        alone = {"nargs": "?", "const": "true"} if self.kind is truth else {}
+        parser.add_argument(
+            f"--{self.name}",
+            default=environ.get(self.variable, self.default),
+            type=self.kind,
+            choices=self.choices,
+            help=f"{self.text} (default {self.default!r}, or {self.variable})",
+            **alone,  # type: ignore[arg-type]
+        )
 
 
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = _Parser(prog="hami-extender", description=__doc__)
-
-    def add(flag: str, default: str, text: str, kind: object = str, **more: object) -> None:
-        variable = "HAMI_" + flag.upper().replace("-", "_")
-        parser.add_argument(
-            f"--{flag}",
-            default=environ.get(variable, default),
-            type=kind,  # type: ignore[arg-type]
-            help=f"{text} (default {default!r}, or {variable})",
-            **more,  # type: ignore[arg-type]
-        )
-
-    add("device-config-file", "", "device-config.yaml; without it HAMi's defaults")
-    add(
-        "enable-ascend",
-        "false",
-        "serve the chips under `vnpus:` of that file",
-        _truth,
-        nargs="?",
-        const="true",
-    )
-    add("scheduler-name", names.SCHEDULER_NAME, "our kube-scheduler profile; source of events")
-    both = (BINPACK, SPREAD)
-    add("node-scheduler-policy", BINPACK, "where pods go", choices=both)
-    add("gpu-scheduler-policy", SPREAD, "which cards, as the pod annotation spells it")
-    add("shortlist", "64", "nodes that filter leaves; 1 or `strict` is HAMi's way", _shortlist)
-    add("bind-address", DEFAULT_BIND, "where kube-scheduler finds us", _address)
-    add("status-address", DEFAULT_STATUS, "health and metrics", _address)
-    add(
-        "explain-port",
-        str(names.PORT_EXTENDER_EXPLAIN),
-        "port on 127.0.0.1 for /explain, /simulate and /state; 0 for none",
-        _port,
-    )
-    add(
-        "lock-protocol",
-        "false",
-        "bind to nodes that speak HAMi's lock protocol, too",
-        _truth,
-        nargs="?",
-        const="true",
-    )
-    add(
-        "node-lock-timeout",
-        environ.get(HAMI_LOCK_EXPIRE, "5m"),
-        "after this long a node lock counts as left over",
-        _duration,
-    )
-    add("start-delay", "4", "seconds for a predecessor's last write to end", _seconds)
-    add(
-        "legacy-metrics",
-        "false",
-        "the names before HAMi 2.10 too",
-        _truth,
-        nargs="?",
-        const="true",
-    )
-    add(
-        "leader-elect",
-        "false",
-        "bind only while our kube-scheduler leads",
-        _truth,
-        nargs="?",
-        const="true",
-    )
-    add("leader-elect-resource-name", names.SCHEDULER_NAME, "its lease")
-    add("leader-elect-resource-namespace", names.NAMESPACE, "the lease's namespace")
-    add("log-level", "info", "log", choices=("debug", "info", "warning", "error"))
+    parser = Parser(prog="hami-extender", description=__doc__)
+    lock_timeout = environ.get(HAMI_LOCK_EXPIRE, "5m")
+    text = "after this long a node lock counts as left over"
+    for flag in (*_FLAGS, _Flag("node-lock-timeout", lock_timeout, text, _duration)):
+        flag.add(parser, environ)
     return parser
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"{text!r} is no address; write host:port")
-    return host.strip("[]") or "0.0.0.0", _port(port)
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; write a number up to 65535")
-    return int(text)
-
-
-def _truth(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} must be true or false")
-    return text == "true"
 
 
 def _shortlist(text: str) -> int:
@@ -181,11 +122,26 @@ def _duration(text: str) -> float:
     return float(parts[0] * 3600 + parts[1] * 60 + parts[2])
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 60:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0 to 60")
-    return value
+_FLAGS = (
+    _Flag("device-config-file", "", "device-config.yaml; without it HAMi's defaults"),
+    _Flag("enable-ascend", "false", "serve the chips under `vnpus:` of that file", truth),
+    _Flag("scheduler-name", names.SCHEDULER_NAME, "our kube-scheduler profile; source of events"),
+    _Flag("node-scheduler-policy", BINPACK, "where pods go", choices=(BINPACK, SPREAD)),
+    _Flag("gpu-scheduler-policy", SPREAD, "which cards, as the pod annotation spells it"),
+    _Flag("shortlist", "64", "nodes that filter leaves; 1 or `strict` is HAMi's way", _shortlist),
+    _Flag("bind-address", DEFAULT_BIND, "where kube-scheduler finds us", address),
+    _Flag("status-address", DEFAULT_STATUS, "health and metrics", address),
+    _Flag(
+        "explain-port",
+        str(names.PORT_EXTENDER_EXPLAIN),
+        "port on 127.0.0.1 for /explain, /simulate and /state; 0 for none",
+        port,
+    ),
+    _Flag("lock-protocol", "false", "bind to nodes that speak HAMi's lock protocol, too", truth),
+    _Flag("start-delay", "4", "seconds for a predecessor's last write to end", seconds(0, 60)),
+    _Flag("legacy-metrics", "false", "the names before HAMi 2.10 too", truth),
+    _Flag("leader-elect", "false", "bind only while our kube-scheduler leads", truth),
+    _Flag("leader-elect-resource-name", names.SCHEDULER_NAME, "its lease"),
+    _Flag("leader-elect-resource-namespace", names.NAMESPACE, "the lease's namespace"),
+    _Flag("log-level", "info", f"what is logged: {', '.join(LEVELS)}", level),
+)

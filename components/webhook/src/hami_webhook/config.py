@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hamikit import names
+from hamikit.arguments import Parser, address, level, seconds, truth
 
 RUN_DIR = "/run/hami"
 CERTIFICATE_DIR = "/run/hami/tls"
 REGISTRATION = "hami-webhook"
 SERVICE = "hami-webhook"
+DAY_S = 86400
 DEVICE_CONFIG_MAP = "hami-device-config"
 SECRET = "hami-webhook-tls"  # noqa: S105 - a name
-LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,29 +87,24 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Confi
     parser = _parser(environ)
     commandless = not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help"))
     options = parser.parse_args(["serve", *argv] if commandless else argv)
-    try:
-        return _READERS[options.command](options)
-    except ValueError as error:
-        parser.error(str(error))
+    return _READERS[options.command](options)
 
 
 def _serve(options: argparse.Namespace) -> ServeConfig:
     return ServeConfig(
-        address=_address("--address", options.address),
-        status_address=_address("--status-address", options.status_address),
+        address=options.address,
+        status_address=options.status_address,
         certificate_dir=options.certificate_dir,
         run_dir=options.run_dir,
         device_config_file=options.device_config_file or None,
-        enable_ascend=_truth("--enable-ascend", options.enable_ascend),
+        enable_ascend=options.enable_ascend,
         device_config_map=options.device_config_map,
         namespace=options.namespace,
         scheduler_name=options.scheduler_name,
-        take_default=_truth(
-            "--force-overwrite-default-scheduler", options.force_overwrite_default_scheduler
-        ),
-        drain_s=_seconds("--drain-seconds", options.drain_seconds),
-        finish_s=_seconds("--finish-seconds", options.finish_seconds),
-        log_level=_level(options.log_level),
+        take_default=options.force_overwrite_default_scheduler,
+        drain_s=options.drain_seconds,
+        finish_s=options.finish_seconds,
+        log_level=options.log_level,
     )
 
 
@@ -120,17 +116,16 @@ def _certificates(options: argparse.Namespace) -> CertificatesConfig:
         secret=options.secret,
         registration=options.registration,
         device_config_file=options.device_config_file or None,
-        enable_ascend=_truth("--enable-ascend", options.enable_ascend),
-        self_signed=_truth("--self-signed", options.self_signed),
-        interval_s=_seconds("--interval-seconds", options.interval_seconds),
+        enable_ascend=options.enable_ascend,
+        self_signed=options.self_signed,
+        interval_s=options.interval_seconds,
         once=options.once,
-        log_level=_level(options.log_level),
+        log_level=options.log_level,
     )
 
 
 def _conditions(options: argparse.Namespace) -> ConditionsConfig:
-    ascend = _truth("--enable-ascend", options.enable_ascend)
-    return ConditionsConfig(options.device_config_file or None, ascend)
+    return ConditionsConfig(options.device_config_file or None, options.enable_ascend)
 
 
 def _check(options: argparse.Namespace) -> CheckConfig:
@@ -145,34 +140,18 @@ _READERS: dict[str, Callable[[argparse.Namespace], Config]] = {
 }
 
 
-def _address(flag: str, text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not (colon and port.isascii() and port.isdigit() and int(port) < 65536):
-        raise ValueError(f"{flag} {text!r} is no HOST:PORT")
-    return host.strip("[]"), int(port)
-
-
-def _seconds(flag: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{flag} {text!r} must be a number of seconds, 0 or more")
-    return value
-
-
-def _truth(flag: str, text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError(f"{flag} {text!r} must be true or false")
-    return text == "true"
-
-
-def _level(text: str) -> str:
-    if text not in LEVELS:
-        raise ValueError(f"--log-level {text!r} must be one of {', '.join(LEVELS)}")
-    return text
-
+_READS: dict[str, Callable[[str], object]] = {
+    "--address": address,
+    "--status-address": address,
+    "--enable-ascend": truth,
+    "--force-overwrite-default-scheduler": truth,
+    "--self-signed": truth,
+    "--drain-seconds": seconds(0, DAY_S),
+    "--finish-seconds": seconds(0, DAY_S),
+    "--interval-seconds": seconds(0, DAY_S),
+    "--log-level": level,
+}
+"""What reads a flag's value; the others are texts."""
 
 # Flag, variable, default, what it is for.
 _Flag = tuple[str, str, str, str]
@@ -226,7 +205,7 @@ _COMMANDS: dict[str, tuple[str, tuple[_Flag, ...]]] = {
 
 
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hami-webhook", description="Admission of GPU pods.")
+    parser = Parser(prog="hami-webhook", description="Admission of GPU pods.")
     commands = parser.add_subparsers(dest="command", required=True)
     added = {}
     for name, (text, flags) in _COMMANDS.items():
@@ -234,7 +213,8 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         for flag, variable, default, about in flags:
             value = environ.get(variable, default)
             shown = (value or "none").replace("%", "%%")
-            added[name].add_argument(flag, default=value, help=f"{about} ({variable}; now {shown})")
+            told = f"{about} ({variable}; now {shown})"
+            added[name].add_argument(flag, default=value, type=_READS.get(flag, str), help=told)
     added["certificates"].add_argument(
         "--once", action="store_true", help="end after the first success"
     )

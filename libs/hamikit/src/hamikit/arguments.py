@@ -1,0 +1,73 @@
+"""Command lines whose mistakes are told in one line: which flag, which value, what to write."""
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+LEVELS = ("debug", "info", "warning", "error")
+"""Of the log."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse that leaves its usage out when something is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and end with code 2."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def address(text: str) -> tuple[str, int]:
+    """`[HOST]:PORT`; without a host all of them."""
+    host, colon, number = text.rpartition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address: write [HOST]:PORT")
+    return host.strip("[]") or "0.0.0.0", port(number)
+
+
+def port(text: str) -> int:
+    """A port; 0 counts."""
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: write a number up to 65535")
+    return int(text)
+
+
+def truth(text: str) -> bool:
+    """`true` or `false`, in any case."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be true or false")
+    return text.lower() == "true"
+
+
+def level(text: str) -> str:
+    """What the log tells."""
+    if text not in LEVELS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(LEVELS)}")
+    return text
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """A number of seconds between these."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from error
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} must lie between {low:g} and {high:g} seconds"
+            )
+        return value
+
+    return read
+
+
+def whole(high: int) -> Callable[[str], int]:
+    """A whole number from 0 to this one."""
+
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) > high:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 0 to {high}")
+        return int(text)
+
+    return read
