@@ -139,7 +139,7 @@ def test_it_ends_while_it_waits_for_a_certificate(start):
     ("arguments", "code", "says"),
     [
         (["--device-config-file", "/absent"], 2, "give a readable device-config.yaml"),
-        (["--drain-seconds", "x"], 2, "must be a number of seconds"),
+        (["--drain-seconds", "x"], 2, "is no number of seconds"),
         (["--run-dir", "/absent"], 1, "No such file"),
         (["certificates"], 2, "kube"),
     ],
