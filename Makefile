@@ -14,7 +14,7 @@ MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src/hami_*)
 PYTHON_COMPONENTS := $(addprefix components/,webhook extender device-plugin monitor)
 C_SOURCES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: mutants mutate help setup lint format unit up down images install uninstall env demo e2e test soak skew bench-extender release bench-webhook
+.PHONY: mutants mutate help setup lint format unit up down images install uninstall env demo e2e test soak skew bench-extender release bench-webhook bench-gpu
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ skew: install ## each component at its previous version beside the others: SKEW=
 
 release: setup ## a component's release: make release C=webhook V=0.2.0 (DRY=1 only shows it)
 	@$(RUN) python -m deploy.release $(C) $(V) $(if $(DRY),--dry-run)
+
+bench-gpu: setup ## the limiter on a real card, native beside ours; writes docs/benchmarks.md
+	@$(RUN) python bench/gpu --write docs/benchmarks.md $(GPU_BENCH)
 
 bench-webhook: setup ## the webhook beside one that says yes to everything
 	@$(RUN) python bench/webhook.py

@@ -5,7 +5,7 @@
 static void *kernel(void) {
     void *module = NULL;
     void *function = NULL;
-    EXPECT(0, cu.cuModuleLoadData(&module, "an opaque image"));
+    EXPECT(0, cu.cuModuleLoadData(&module, MODULE));
     EXPECT(0, cu.cuModuleGetFunction(&function, module, "k_100us"));
     return function;
 }

@@ -5,7 +5,7 @@
 static void run_kernels(void) {
     void *module = NULL;
     void *function = NULL;
-    EXPECT(0, cu.cuModuleLoadData(&module, "an opaque image"));
+    EXPECT(0, cu.cuModuleLoadData(&module, MODULE));
     EXPECT(0, cu.cuModuleGetFunction(&function, module, "k_100us"));
     for (int i = 0; i < 20; i++) {
         EXPECT(0, cu.cuLaunchKernel(function, 1, 1, 1, 32, 1, 1, 0, NULL, NULL, NULL));

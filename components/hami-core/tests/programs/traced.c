@@ -29,7 +29,7 @@ static void call(const char *kind) {
 static void child(const char *kind) {
     void *module = NULL;
     begin();
-    EXPECT(0, cu.cuModuleLoadData(&module, "an opaque image"));
+    EXPECT(0, cu.cuModuleLoadData(&module, MODULE));
     EXPECT(0, cu.cuModuleGetFunction(&function, module, "k_0us"));
     for (int i = 0; i < 100; i++) {
         call(kind);
