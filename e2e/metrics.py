@@ -19,7 +19,12 @@ def samples(kube: Kube, app: str, port: int) -> list[Sample]:
     return found
 
 
+def values(found: list[Sample], name: str, **labels: str) -> list[float]:
+    """The values of all series that have these labels."""
+    return [s.value for s in found if s.name == name and labels.items() <= s.labels.items()]
+
+
 def value(found: list[Sample], name: str, **labels: str) -> float | None:
     """The value of the one series that has these labels, or None."""
-    match = [s.value for s in found if s.name == name and labels.items() <= s.labels.items()]
+    match = values(found, name, **labels)
     return match[0] if len(match) == 1 else None

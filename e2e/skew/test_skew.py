@@ -8,7 +8,7 @@ import os
 import pytest
 
 from e2e.kube import wait_until
-from e2e.metrics import samples, value
+from e2e.metrics import samples, values
 from e2e.pods import ON_AN_A100, container, pod, slice_of
 from e2e.report import differences
 from e2e.skew.versions import prepare, refs, running
@@ -52,12 +52,12 @@ def right(kube, namespace, audit, names):
     who = {"namespace": namespace, "pod": names[0]}
 
     def unseen():
-        limit = value(samples(kube, "hami-monitor", 9394), "hami_vgpu_memory_limit_bytes", **who)
-        placed = value(
-            samples(kube, "hami-scheduler", 9395), "hami_vgpu_memory_allocated_bytes", **who
-        )
-        found = (limit, placed)
-        return None if found == (1500 * MIB, 1500 * MIB) else f"limit and grant, not {found}"
+        limits = values(samples(kube, "hami-monitor", 9394), "hami_vgpu_memory_limit_bytes", **who)
+        extender = samples(kube, "hami-scheduler", 9395)
+        # The init container's grant is told as well.
+        placed = values(extender, "hami_vgpu_memory_allocated_bytes", **who)
+        seen = 1500 * MIB in limits and 1500 * MIB in placed
+        return None if seen else f"1500 MiB among limits {limits} and grants {placed}"
 
     wait_until(unseen, 60)
     assert audit() == []
