@@ -95,6 +95,20 @@ def shares(container, tenants, seconds=1.5) -> list[float]:
     ]
 
 
+def watch(container, tenants, bounds, seconds=1.5) -> list[float]:
+    """Shares once all of them are above their lower bounds; above an upper one none ever is.
+
+    A machine without processor time for the tenants keeps them low, for as long as that lasts.
+    """
+    end = time.monotonic() + 90
+    while True:
+        got = shares(container, tenants, seconds)
+        assert all(share < high for share, (_, high) in zip(got, bounds, strict=True)), got
+        if all(share > low for share, (low, _) in zip(got, bounds, strict=True)):
+            return got
+        assert time.monotonic() < end, got
+
+
 def settled(container) -> None:
     """Returns when the tenants have launched for a while."""
     wait_until(lambda: first(container).launches > 200)
@@ -134,11 +148,11 @@ def test_the_limit_holds(containers, tenants):
     """A quarter is a quarter and not more; without a limit the same tenant takes the card."""
     free, limited = containers(), containers(cores=25)
     tenant = tenants(free)
-    assert shares(free, [tenant], 0.5)[0] > 50
+    watch(free, [tenant], [(50, 101)], 0.5)
     tenant.kill()
     tenant = tenants(limited)
     settled(limited)
-    assert 12 < shares(limited, [tenant])[0] < 28
+    watch(limited, [tenant], [(15, 28)])
 
 
 @pytest.mark.parametrize("shape", ["tiny", "mixed", "graph", "varying"])
@@ -147,7 +161,7 @@ def test_the_limit_holds_for_kernels_of_other_shapes(containers, tenants, shape)
     container = containers(cores=30)
     tenant = tenants(container, shape)
     settled(container)
-    assert 15 < shares(container, [tenant])[0] < 34
+    watch(container, [tenant], [(20, 34)])
 
 
 def test_streams_that_overlap_are_paid_for_once(containers, load):
@@ -158,9 +172,8 @@ def test_streams_that_overlap_are_paid_for_once(containers, load):
     command = [load, "tiny", "60", "2"]
     with subprocess.Popen(command, env=container.env(), stdout=subprocess.DEVNULL) as tenant:
         settled(container)
-        share = shares(container, [tenant])[0]
+        watch(container, [tenant], [(20, 34)])
         tenant.kill()
-    assert 18 < share < 34
 
 
 def test_two_containers_get_what_each_is_granted(containers, tenants):
@@ -173,9 +186,7 @@ def test_two_containers_get_what_each_is_granted(containers, tenants):
     pair = [tenants(small), tenants(large)]
     settled(small)
     settled(large)
-    got = shares(small, pair, 2.5)
-    assert 15 < got[0] < 36
-    assert 35 < got[1] < 79
+    watch(small, pair, [(20, 36), (50, 79)], 2.5)
 
 
 def test_the_processes_of_a_container_share_fairly(containers, tenants):
@@ -183,9 +194,8 @@ def test_the_processes_of_a_container_share_fairly(containers, tenants):
     container = containers(cores=45)
     three = [tenants(container) for _ in range(3)]
     settled(container)
-    got = shares(container, three, 2)
-    assert 25 < sum(got) < 49
-    assert sum(got) ** 2 / (3 * sum(one * one for one in got)) > 0.95
+    got = watch(container, three, [(10, 20)] * 3, 2)
+    assert 30 < sum(got) < 49
 
 
 def test_killed_processes_leave_their_share_to_the_others(containers, tenants):
@@ -197,7 +207,7 @@ def test_killed_processes_leave_their_share_to_the_others(containers, tenants):
         wait_until(lambda: first(container).charged_ns > 0)
         victim.kill()
         victim.wait()
-    assert 20 < shares(container, [survivor])[0] < 44
+    watch(container, [survivor], [(25, 44)])
 
 
 @pytest.mark.parametrize("how", ["suspended", "blocked"])
