@@ -47,11 +47,12 @@ JOBS = (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One drain: pods a second, percent of binds with trouble, writes a pod, most of them."""
+    """One drain: pods a second, percent of binds with trouble, writes and CPU a pod."""
 
     rate: float
     troubles: float
     writes: float
+    cpu_ms: float
     kinds: str
 
 
@@ -69,13 +70,14 @@ def drain(plane: ControlPlane, kind: str, percentage: int, count: int) -> Run:
     """Let one extender place all pods; they are gone afterwards."""
     create(plane.api, PODS, job_pods(count))
     bound = Bindings(plane.api)
-    with extender(plane, kind) as (port, metrics):
-        before = Counter(plane.writes())
-        with plane.scheduler(port, percentage=percentage):
+    with extender(plane, kind) as running:
+        before, cpu = Counter(plane.writes()), running.cpu_s()
+        with plane.scheduler(running.port, percentage=percentage):
             if not bound.wait(count, PATIENCE_S):
                 raise SystemExit(f"{kind}: {bound.count()} of {count} pods bound, then none")
         written = Counter(plane.writes()) - before
-        said = metrics() if kind == OURS else ""
+        cpu = running.cpu_s() - cpu
+        said = running.metrics() if kind == OURS else ""
     times = sorted(bound.times())
     bound.close()
     delete_all(plane.api, PODS)
@@ -84,6 +86,7 @@ def drain(plane: ControlPlane, kind: str, percentage: int, count: int) -> Run:
         rate=(count - 1) / (times[-1] - times[0]),
         troubles=100 * figure(said, "hami_extender_bind_trouble_total") / count,
         writes=sum(written.values()) / count,
+        cpu_ms=1000 * cpu / count,
         kinds=", ".join(f"{what} {number}" for what, number in written.most_common(4)),
     )
 
@@ -97,7 +100,8 @@ def measure(plane: ControlPlane, percentage: int, count: int, pairs: int) -> lis
         null, ours = runs[NULL], runs[OURS]
         print(
             f"  pair {number + 1}: null {null.rate:6.1f}, ours {ours.rate:6.1f} pods/s, "
-            f"{ours.rate / null.rate:.3f}; ours wrote {ours.kinds}",
+            f"{ours.rate / null.rate:.3f}; CPU of the extender {null.cpu_ms:.2f} and "
+            f"{ours.cpu_ms:.2f} ms a pod; ours wrote {ours.kinds}",
             flush=True,
         )
         found.append((null, ours))
@@ -114,9 +118,9 @@ def lower_quartile(values: Sequence[float]) -> float:
 def judged(found: Sequence[tuple[Run, Run]], where: str) -> list[Json]:
     """The goals of one row."""
     ratios = [ours.rate / null.rate for null, ours in found]
-    ours = [run for _, run in found]
-    rate = statistics.median(run.rate for run in ours)
-    troubles = statistics.median(run.troubles for run in ours)
+    runs = [run for _, run in found]
+    rate = statistics.median(run.rate for run in runs)
+    troubles = statistics.median(run.troubles for run in runs)
     print(
         f"  median {rate:.1f} pods/s of ours, {statistics.median(n.rate for n, _ in found):.1f} of "
         f"null; ratio {statistics.median(ratios):.3f}, lower quartile {lower_quartile(ratios):.3f}"
@@ -127,9 +131,12 @@ def judged(found: Sequence[tuple[Run, Run]], where: str) -> list[Json]:
         goal(f"drain over null, lower quartile, {where}", lower_quartile(ratios), "ratio",
              GOAL_QUARTILE, least=True),
         goal(f"drain, {where}", rate, "pods/s", None),
+        goal(f"CPU of the extender beyond null's, {where}",
+             statistics.median(ours.cpu_ms - null.cpu_ms for null, ours in found),
+             "ms a pod", None),
         goal(f"binds that met trouble, {where}", troubles, "%",
              GOAL_CONFLICTS_PERCENT),
-        goal(f"API writes a pod, {where}", statistics.median(r.writes for r in ours), "writes",
+        goal(f"API writes a pod, {where}", statistics.median(r.writes for r in runs), "writes",
              GOAL_WRITES),
     ]  # fmt: skip
 

@@ -9,8 +9,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +137,27 @@ class Bindings:
         self._stream.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An extender at work."""
+
+    port: int
+    status: int
+    pid: int
+
+    def metrics(self) -> str:
+        """What ours says of itself; null says nothing."""
+        return metrics_of(f"http://127.0.0.1:{self.status}/metrics")
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
-def extender(
-    plane: ControlPlane, kind: str, flags: Sequence[str] = ()
-) -> Iterator[tuple[int, Callable[[], str]]]:
-    """Run ours or the null extender; its port, and what reads its metrics (null has none)."""
+def extender(plane: ControlPlane, kind: str, flags: Sequence[str] = ()) -> Iterator[Running]:
+    """Run ours or the null extender, until it is ready and as long as the block."""
     port, status = free_port(), free_port()
     here = f"127.0.0.1:{port}"
     argv = [sys.executable, str(Path(__file__).with_name("null_extender.py")), here]
@@ -149,12 +166,12 @@ def extender(
         argv += [f"--status-address=127.0.0.1:{status}", "--explain-port=0", "--start-delay=0"]
         argv += ["--log-level=warning"]
     environ = {**os.environ, "KUBECONFIG": str(plane.kubeconfig)}
-    with program(plane.folder / f"{kind}.log", *argv, env=environ):
+    with program(plane.folder / f"{kind}.log", *argv, env=environ) as pid:
         if kind == OURS:
             until("extender", lambda: answers(f"http://127.0.0.1:{status}/readyz"))
         else:
             until("null extender", lambda: _listens(port))
-        yield port, lambda: metrics_of(f"http://127.0.0.1:{status}/metrics")
+        yield Running(port, status, pid)
 
 
 def _listens(port: int) -> bool:

@@ -51,8 +51,8 @@ def place(plane: ControlPlane, sampling: str, count: int) -> tuple[list[float], 
     limits = {NVIDIA.count: "1", NVIDIA.memory: "1000", NVIDIA.cores: "1"}
     waits = []
     with (
-        extender(plane, OURS) as (port, _),
-        plane.scheduler(port, percentage=PERCENTAGES[sampling]) as status,
+        extender(plane, OURS) as running,
+        plane.scheduler(running.port, percentage=PERCENTAGES[sampling]) as status,
     ):
         bound = Bindings(plane.api)
         try:

@@ -174,7 +174,7 @@ def through_scheduler(plane: ControlPlane, asks: Sequence[Ask], weight: int) -> 
     pods = [pod_object(f"p-{number:05d}", ask.limits()) for number, ask in enumerate(asks)]
     create(plane.api, PODS, pods)
     bound = Bindings(plane.api)
-    with extender(plane, OURS) as (port, _), plane.scheduler(port, weight=weight):
+    with extender(plane, OURS) as running, plane.scheduler(running.port, weight=weight):
         bound.wait(1, 60)
         bound.wait_quiet(len(asks), QUIET_S)
         placed = bound.count()

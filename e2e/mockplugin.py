@@ -9,6 +9,8 @@ from hamikit import names
 from hamikit.codec import RegisteredDevice, encode_register, encode_register_csv
 from hamikit.devices import REGISTER_CSV, DeviceFamily
 
+TRUSTED = "system:serviceaccount:hami-system:hami-scheduler"
+"""May write grants. A real vendor's account is listed in the policy `hami-grants`."""
 ENCODERS = {REGISTER_CSV: encode_register_csv}
 
 
@@ -41,7 +43,7 @@ class MockPlugin:
         grant: str = found[self.family.to_allocate_annotation]
         served = f"{self.family.to_allocate_annotation}={';' * grant.count(';')}"
         phase = f"{names.POD_BIND_PHASE}={names.BIND_SUCCESS}"
-        self._annotate("pod", pod, served, phase, "-n", namespace)
+        self._annotate("pod", pod, served, phase, "-n", namespace, f"--as={TRUSTED}")
         self._annotate("node", self.node, f"{names.NODE_LOCK}-")
         return grant
 

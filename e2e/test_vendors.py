@@ -141,7 +141,7 @@ def test_from_limits_to_grant(kube, namespace, vendors, case):
         wait_until(lambda: unbound(kube, namespace, "two"), 60)
         assert plugin.allocate(namespace, "two") == granted
         kube.wait_running(namespace, "two")
-        kube.create(pod("big", namespace, container("c", {**limits, family.count: "2"}, "sleep 1")))
+        kube.create(pod("big", namespace, container("c", {family.count: "2"}, "sleep 1")))
         wait_until(lambda: told(kube, namespace), 60)
     finally:
         plugin.withdraw()

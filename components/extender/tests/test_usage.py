@@ -1,5 +1,7 @@
 """Accounting: kubelet's arithmetic per card, and sums that never drift."""
 
+from dataclasses import replace
+
 from extender_kit import container, make_pod
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,3 +170,54 @@ def test_a_node_that_left_keeps_its_pods():
     ledger.set_facts("n", None)
     ledger.release("u")
     assert ledger.nodes == {}
+
+
+def test_facts_that_are_not_new_change_nothing():
+    """The answer says so, and nobody has to look again."""
+    ledger, facts = Ledger(), NodeFacts("n")
+    assert ledger.set_facts("n", facts) is True
+    before = ledger.nodes["n"].version
+    assert ledger.set_facts("n", NodeFacts("n")) is False
+    assert ledger.nodes["n"].version == before
+    assert ledger.set_facts("n", None) is True
+    assert ledger.nodes == {}
+
+
+def test_who_counts_with_the_ledger_is_told_beginnings_and_ends():
+    """Once each, with the sign; a holding that is replaced ends first."""
+    told = []
+    ledger = Ledger(counted=lambda holding, sign: told.append((holding.pod, sign)))
+    first, second = (
+        holding_of(Kind.GRANT, "n", pod, [APP], ((dev("a", 1),),)) for pod in ("d/p", "d/q")
+    )
+    ledger.hold("u", first)
+    ledger.hold("u", second)
+    assert ledger.release("u") is second
+    assert ledger.release("u") is None
+    assert told == [("d/p", 1), ("d/p", -1), ("d/q", 1), ("d/q", -1)]
+
+
+def test_ids_and_unreadable_grants_are_taken_back():
+    """By family; nothing of a pod stays."""
+    ledger = Ledger()
+    ledger.set_facts("n", NodeFacts("n"))
+    slots = ((dev("a", 1), dev("b", 1)), (dev("a", 1), GrantedDevice("c", "DCU", 1, 0)))
+    held = holding_of(Kind.GRANT, "n", "d/p", [INIT, APP], slots)
+    assert held.ids == {"NVIDIA": 2, "DCU": 1}
+    assert held.readable
+    ledger.hold("u", held)
+    ledger.hold("w", replace(held, readable=False))
+    state = ledger.nodes["n"]
+    assert (state.ids, state.unreadable) == ({"NVIDIA": 4, "DCU": 2}, 1)
+    assert state.missing_cards() == ["a", "b", "c"]
+    ledger.release("w")
+    assert (state.ids, state.unreadable, state.holders) == ({"NVIDIA": 2, "DCU": 1}, 0, {"u"})
+
+
+def test_only_claims_are_claims():
+    """Of this node."""
+    ledger = Ledger()
+    for uid, kind, node in (("c", Kind.CLAIM, "n"), ("g", Kind.GRANT, "n"), ("o", Kind.CLAIM, "m")):
+        ledger.hold(uid, holding_of(kind, node, f"d/{uid}", [APP], ((dev("a", 1),),)))
+    assert ledger.claims_on("n") == ["c"]
+    assert ledger.claims_on("nowhere") == []

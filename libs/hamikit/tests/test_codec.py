@@ -257,3 +257,42 @@ def test_no_annotation_ends_its_reader(decode, text):
     """Whatever depth a node writes: one that no decoder bears ended the whole scheduler."""
     with pytest.raises(CodecError):
         decode(text)
+
+
+def test_what_a_register_entry_leaves_out_is_nothing():
+    """Go's encoder leaves zero values out."""
+    (found,) = decode_register('[{"id":"a"}]')
+    numbers = (found.index, found.count, found.devmem, found.devcore, found.numa)
+    assert numbers == (0, 0, 0, 0, 0)
+    assert (found.type, found.mode, found.health, found.custominfo) == ("", "", False, None)
+
+
+@pytest.mark.parametrize(
+    ("word", "health"),
+    [(w, True) for w in ("1", "t", "T", "TRUE", "true", "True")]
+    + [(w, False) for w in ("0", "f", "F", "FALSE", "false", "False")],
+)
+def test_every_word_of_go_for_true_and_false(word, health):
+    """Writers differ."""
+    assert decode_register_csv(f"a,1,2,3,T,0,{word}:")[0].health is health
+
+
+def test_the_largest_numbers():
+    """32 bits, and one more is an error; the sign may be written."""
+    (slot,) = decode_grant("a,V,2147483647,+5:;")
+    assert (slot[0].memory_mib, slot[0].cores) == (INT32_MAX, 5)
+    assert decode_grant("a,V,-2147483647,0:;")[0][0].memory_mib == -INT32_MAX
+    with pytest.raises(CodecError, match="does not fit 32 bits"):
+        decode_grant("a,V,2147483648,0:;")
+
+
+def test_grants_share_the_names_of_cards():
+    """A hundred thousand pods name some ten thousand cards."""
+    (one,), (two,) = decode_grant("GPU-0,NVIDIA,1,1:;GPU-0,NVIDIA,2,2:;")
+    assert one.uuid is two.uuid
+    assert one.vendor is two.vendor
+
+
+def test_go_leaves_other_scripts_as_they_are():
+    """Only what could end a script or a line is escaped."""
+    assert go_json({"é": "\u2028<"}) == '{"é":"\\u2028\\u003c"}'

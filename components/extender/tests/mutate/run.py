@@ -101,6 +101,9 @@ def noticed(module: str, tree: ast.Module | None, tests: Sequence[str], limit_s:
         if done:
             return status != 0
         time.sleep(0.02)
+    done, status = os.waitpid(pid, os.WNOHANG)
+    if done:
+        return status != 0
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return True
