@@ -17,7 +17,8 @@ from hami_extender.wire import FilterArgs, PreemptArgs, Victims
 from hamikit.codec import encode_grant
 from hamikit.devices import NVIDIA
 from hamikit.informer import Change
-from hamikit.objects import Node
+from hamikit.objects import Metadata, Node
+from hamikit.quotas import QuotaSpec, ResourceQuota
 
 
 def with_priority(pod, priority, *, deleted=False, **status):
@@ -82,6 +83,24 @@ def test_what_is_proposed_is_enough():
     world.bound("w", "b", 8000)
     proposed = {"n": Victims((first,), violations=2)}
     assert world.preemptor.preempt(PreemptArgs(urgent(), proposed)) == proposed
+
+
+def test_a_quota_is_not_preempted_for():
+    """Who is short of the namespace's quota evicts nobody, not even in the own namespace."""
+    world = two_cards()
+    world.bound("a1", "a", 8000)
+    world.bound("b1", "b", 8000)
+    hard = QuotaSpec({"limits.nvidia.com/gpumem": 21999})
+    quota = ResourceQuota(Metadata(name="q", namespace="default", uid="q"), hard)
+    world.snapshot.on_quota(Change(None, quota))
+    assert world.preempt(urgent(), n=["uid-a1"]) == {}
+    world.snapshot.on_quota(
+        Change(
+            quota,
+            msgspec.structs.replace(quota, spec=QuotaSpec({"limits.nvidia.com/gpumem": 22000})),
+        )
+    )
+    assert world.preempt(urgent(), n=["uid-a1"]) == {"n": ["uid-a1"]}
 
 
 def test_victims_are_added():
