@@ -133,8 +133,8 @@ struct hami_usage_device {
     uint64_t launches;
     uint64_t crowded_until_ns; /* till then others are taken to compute here too */
     uint32_t holder;           /* slot + 1 of the process that took credit last */
-    uint32_t reserved2;
-    uint64_t looked_ns;         /* when somebody last compared with NVML */
+    uint32_t gain;      /* what is charged of a measured time in a crowd, in 1/1024; 0: all */
+    uint64_t looked_ns; /* when somebody last compared with NVML */
     uint64_t looked_charged_ns; /* charged_ns at that time */
     uint8_t reserved3[64];
 };
@@ -234,6 +234,7 @@ HAMI_AT(hami_usage_device, charged_ns, 144);
 HAMI_AT(hami_usage_device, launches, 152);
 HAMI_AT(hami_usage_device, crowded_until_ns, 160);
 HAMI_AT(hami_usage_device, holder, 168);
+HAMI_AT(hami_usage_device, gain, 172);
 HAMI_AT(hami_usage_device, looked_ns, 176);
 HAMI_AT(hami_usage_device, looked_charged_ns, 184);
 _Static_assert(sizeof(struct hami_usage_device) == 256, "hami_usage_device has changed size");

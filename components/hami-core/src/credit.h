@@ -10,7 +10,7 @@
 
 #include <stdbool.h>
 
-#define CREDIT_BURST_NS INT64_C(30000000) /* at 100 percent: what may be saved up */
+#define CREDIT_BURST_NS INT64_C(50000000) /* at 100 percent: what may be saved up */
 
 /* Adds what `percent` of the time since the last refill brings, up to the burst. */
 void credit_refill(struct hami_usage_device *device, unsigned percent, uint64_t now_ns);

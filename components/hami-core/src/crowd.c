@@ -1,43 +1,118 @@
 #include "crowd.h"
 
 #include "dispatch.h"
+#include "gate.h"
 
 #include <string.h>
 
 #define SHARED(field) ((_Atomic __typeof__(field) *)&(field))
 #define EVERY_NS UINT64_C(1000000000)
 #define LASTS_NS UINT64_C(2500000000)
-#define NOTICED_PERCENT 8 /* what NVML and we may differ by on a card of our own */
+#define LONGEST_NS UINT64_C(2000000000) /* NVML speaks of the last second only */
+#define NOTICED_PERCENT 8               /* what NVML and we may differ by on a card of our own */
+#define GAIN_ONE 1024u
+#define MOST_SAMPLES 64u /* processes that compute on one card */
 
 typedef nvmlReturn_t init_fn(void);
 typedef nvmlReturn_t by_uuid_fn(const char *uuid, nvmlDevice_t *device);
 typedef nvmlReturn_t rates_fn(nvmlDevice_t device, nvmlUtilization_t *rates);
+typedef nvmlReturn_t samples_fn(nvmlDevice_t device, nvmlProcessUtilizationSample_t *samples,
+                                unsigned int *count, unsigned long long since);
 
-/* How busy the card is, in percent; -1 where NVML does not say (MIG). NVML stays initialised: that
- * takes a while. */
-static int busy_percent(const char *uuid) {
-    static rates_fn *_Atomic cached;
-    nvmlDevice_t device = NULL;
-    nvmlUtilization_t rates = {0, 0};
-    rates_fn *get_rates = atomic_load(&cached);
-    if (get_rates == NULL) {
+/* NVML stays initialised: that takes a while. */
+static void *nvml_call(const char *name) {
+    static _Atomic int ready;
+    if (atomic_load(&ready) == 0) {
         init_fn *init = (init_fn *)dispatch_driver(LIBRARY_NVML, "nvmlInit_v2");
         if (init == NULL || init() != NVML_SUCCESS) {
-            return -1;
+            return NULL;
         }
-        get_rates = (rates_fn *)dispatch_driver(LIBRARY_NVML, "nvmlDeviceGetUtilizationRates");
-        atomic_store(&cached, get_rates);
+        atomic_store(&ready, 1);
     }
-    by_uuid_fn *by_uuid = (by_uuid_fn *)dispatch_driver(LIBRARY_NVML, "nvmlDeviceGetHandleByUUID");
-    if (get_rates == NULL || by_uuid == NULL || by_uuid(uuid, &device) != NVML_SUCCESS ||
-        get_rates(device, &rates) != NVML_SUCCESS) {
+    return dispatch_driver(LIBRARY_NVML, name);
+}
+
+static nvmlDevice_t find_device(const char *uuid) {
+    nvmlDevice_t device = NULL;
+    by_uuid_fn *by_uuid = (by_uuid_fn *)nvml_call("nvmlDeviceGetHandleByUUID");
+    return by_uuid != NULL && by_uuid(uuid, &device) == NVML_SUCCESS ? device : NULL;
+}
+
+/* How busy the card is, in percent; -1 where NVML does not say (MIG). */
+static int busy_percent(nvmlDevice_t device) {
+    nvmlUtilization_t rates = {0, 0};
+    rates_fn *call = (rates_fn *)nvml_call("nvmlDeviceGetUtilizationRates");
+    return call != NULL && call(device, &rates) == NVML_SUCCESS ? (int)rates.gpu : -1;
+}
+
+static bool is_ours(const struct hami_usage *usage, unsigned int pid) {
+    for (unsigned slot = 0; slot < HAMI_MAX_SLOTS; slot++) {
+        const struct hami_usage_slot *one = &usage->slots[slot];
+        if (one->state == HAMI_SLOT_LIVE && (unsigned int)one->pid == pid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_newest(const nvmlProcessUtilizationSample_t *samples, unsigned int count,
+                      unsigned int one) {
+    for (unsigned int i = 0; i < count; i++) {
+        bool later = samples[i].timestamp > samples[one].timestamp ||
+                     (samples[i].timestamp == samples[one].timestamp && i > one);
+        if (samples[i].pid == samples[one].pid && later) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* How busy this container's processes keep the card by NVML's account; -1 where it does not say, or
+ * knows us by other PIDs. */
+static int own_percent(const struct process *process, nvmlDevice_t device) {
+    nvmlProcessUtilizationSample_t samples[MOST_SAMPLES];
+    unsigned int count = MOST_SAMPLES;
+    int sum = -1;
+    samples_fn *call = (samples_fn *)nvml_call("nvmlDeviceGetProcessUtilization");
+    if (call == NULL || call(device, samples, &count, 0) != NVML_SUCCESS) {
         return -1;
     }
-    return (int)rates.gpu;
+    for (unsigned int i = 0; i < count && count <= MOST_SAMPLES; i++) {
+        if (is_ours(process->usage, samples[i].pid) && is_newest(samples, count, i)) {
+            sum = (sum < 0 ? 0 : sum) + (int)samples[i].sm;
+        }
+    }
+    return sum;
+}
+
+double crowd_gain(const struct hami_usage_device *device) {
+    struct hami_usage_device *shared = (struct hami_usage_device *)device;
+    uint32_t gain = atomic_load_explicit(SHARED(shared->gain), memory_order_relaxed);
+    return gain == 0 ? 1 : (double)gain / GAIN_ONE;
+}
+
+/* Compares what was charged over the last look's time with what NVML saw. */
+static void compare(struct process *process, unsigned index, double charged, uint64_t now_ns) {
+    char uuid[HAMI_UUID_SIZE];
+    struct hami_usage_device *device = &process->usage->devices[index];
+    lock_take(&process->setup_lock);
+    memcpy(uuid, process->body.devices[index].uuid, sizeof(uuid));
+    lock_drop(&process->setup_lock);
+    nvmlDevice_t handle = uuid[0] != '\0' ? find_device(uuid) : NULL;
+    if (handle == NULL) {
+        return;
+    }
+    if (gate_is_crowded(process, index)) {
+        int seen = own_percent(process, handle);
+        double gain = price_gain(crowd_gain(device), charged, seen);
+        atomic_store(SHARED(device->gain), (uint32_t)(gain * GAIN_ONE));
+    }
+    if (busy_percent(handle) > charged + NOTICED_PERCENT) {
+        atomic_store(SHARED(device->crowded_until_ns), now_ns + LASTS_NS);
+    }
 }
 
 void crowd_look(struct process *process, unsigned index, uint64_t now_ns) {
-    char uuid[HAMI_UUID_SIZE];
     struct hami_usage_device *device = &process->usage->devices[index];
     uint64_t before = atomic_load(SHARED(device->looked_ns));
     if ((before <= now_ns && now_ns - before < EVERY_NS) ||
@@ -46,15 +121,10 @@ void crowd_look(struct process *process, unsigned index, uint64_t now_ns) {
     }
     uint64_t charged = atomic_load(SHARED(device->charged_ns));
     uint64_t charged_before = atomic_exchange(SHARED(device->looked_charged_ns), charged);
-    lock_take(&process->setup_lock);
-    memcpy(uuid, process->body.devices[index].uuid, sizeof(uuid));
-    lock_drop(&process->setup_lock);
-    int busy = uuid[0] != '\0' ? busy_percent(uuid) : -1;
-    if (busy < 0 || before == 0 || before > now_ns) {
-        return;
-    }
-    double ours = (double)(int64_t)(charged - charged_before) / (double)(now_ns - before) * 100;
-    if (busy > ours + NOTICED_PERCENT) {
-        atomic_store(SHARED(device->crowded_until_ns), now_ns + LASTS_NS);
+    if (before == 0) { /* until we know we do not pay for what others may be doing */
+        atomic_store(SHARED(device->crowded_until_ns), now_ns + EVERY_NS + EVERY_NS / 4);
+    } else if (before <= now_ns && now_ns - before < LONGEST_NS) {
+        double ours = (double)(int64_t)(charged - charged_before) / (double)(now_ns - before);
+        compare(process, index, ours * 100, now_ns);
     }
 }

@@ -1,11 +1,14 @@
-/* Whether others compute on a device too, by what NVML says of the whole card. */
+/* Whether others compute on a device too, and what NVML thinks of our share of it. */
 #ifndef HAMI_CROWD_H
 #define HAMI_CROWD_H
 
 #include "process.h"
 
-/* Looks at most once a second for the whole container, and costs an NVML call: for who waits
- * anyway. */
+/* Looks at most once a second for the whole container, and costs NVML calls: for who waits anyway.
+ */
 void crowd_look(struct process *process, unsigned device, uint64_t now_ns);
+
+/* What is charged of a time that was measured in a crowd. */
+double crowd_gain(const struct hami_usage_device *device);
 
 #endif

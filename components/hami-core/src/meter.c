@@ -1,6 +1,7 @@
 #include "meter.h"
 
 #include "credit.h"
+#include "crowd.h"
 #include "driver.h"
 #include "gate.h"
 #include "turn.h"
@@ -128,7 +129,8 @@ void meter_charge_unmeasured(struct process *process, const struct sample *sampl
 
 /* With the lock. */
 static void finish(struct meter *meter, struct process *process, const struct sample *sample) {
-    struct measured measured = {0, 0, gate_is_crowded(process, sample->device)};
+    struct measured measured = {0, 0, gate_is_crowded(process, sample->device),
+                                crowd_gain(&process->usage->devices[sample->device])};
     if (!elapsed(sample->start, sample->end, &measured.duration_ns)) {
         meter_charge_unmeasured(process, sample);
         give_back(meter, sample);

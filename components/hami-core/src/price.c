@@ -5,6 +5,12 @@
 #define PROBES 64u
 #define CLUSTER 1.25  /* times the low mark: what lies within is the kernel's own time and noise */
 #define LEARNING 0.25 /* weight of the newest in the estimate */
+#define FORGETTING 1.002 /* a crowd may hide the kernel's own time for some hundred samples */
+#define GAIN_LEAST 0.5
+#define GAIN_MOST 2.0
+#define BELIEVED 1.0 /* NVML counts in whole percents, and its second is not quite ours */
+#define TELLING 5.0  /* percent: with less in it a second tells nothing */
+#define FAR 0.1      /* what is off by more is put right at once, less by halves */
 
 static uint64_t mix(uint64_t x) { /* splitmix64's finaliser */
     x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
@@ -48,33 +54,59 @@ static double low_mark(const struct price *price, unsigned count) {
     return count < PRICE_RECENT / 2 ? first : second;
 }
 
+/* In a crowd the shortest of late may have had to wait too, so what was seen before counts on for a
+ * while. */
+static void lower(struct price *price, unsigned count, bool crowded) {
+    double mark = low_mark(price, count);
+    double kept = price->low * FORGETTING;
+    price->low = (float)(crowded && kept > 0 && kept < mark ? kept : mark);
+}
+
 /* The kernel's time alone on the device: the mean of the lowest cluster, for the mean of noise is
  * none. */
-static double solo_ns(const struct price *price, double *end) {
+static double solo_ns(struct price *price, bool crowded, double *end) {
     unsigned count = price->seen < PRICE_RECENT ? price->seen : PRICE_RECENT;
     double sum = 0;
     unsigned used = 0;
-    *end = low_mark(price, count) * CLUSTER;
+    lower(price, count, crowded);
+    *end = price->low * CLUSTER;
     for (unsigned i = 0; i < count; i++) {
         if (price->recent[i] <= *end) {
             sum += price->recent[i];
             used++;
         }
     }
-    return sum / used;
+    return used > 0 ? sum / used : price->low;
 }
 
 double price_note(struct price *price, const struct measured *measured) {
     double end = 0;
     double cost = measured->busy_ns;
     price->recent[price->seen++ % PRICE_RECENT] = (float)measured->duration_ns;
-    double solo = solo_ns(price, &end);
+    double solo = solo_ns(price, measured->crowded, &end);
     if (measured->crowded && measured->duration_ns > end) {
         cost *= solo / measured->duration_ns;
+    }
+    if (measured->crowded) {
+        cost *= measured->gain;
     }
     double estimate = (double)atomic_load_explicit(&price->estimate_ns, memory_order_relaxed);
     estimate = estimate == 0 ? cost : estimate + (cost - estimate) * LEARNING;
     atomic_store_explicit(&price->estimate_ns, estimate < 1 ? 1 : (uint64_t)estimate,
                           memory_order_relaxed);
     return cost;
+}
+
+static double within(double value, double least, double most) {
+    return value < least ? least : value > most ? most : value;
+}
+
+double price_gain(double gain, double charged_percent, double seen_percent) {
+    double off = seen_percent - charged_percent;
+    if (seen_percent < 0 || charged_percent < TELLING || (off < BELIEVED && off > -BELIEVED)) {
+        return gain;
+    }
+    double part = off / charged_percent;
+    double step = part > FAR || part < -FAR ? part : part / 2;
+    return within(gain * (1 + within(step, -0.3, 0.3)), GAIN_LEAST, GAIN_MOST);
 }

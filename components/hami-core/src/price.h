@@ -17,6 +17,7 @@ struct price {
     _Atomic uint32_t in_flight;   /* measurements that have not ended */
     uint32_t seen;
     float recent[PRICE_RECENT]; /* durations in ns */
+    float low;                  /* what it takes alone, as far as that was ever seen */
 };
 
 struct price_list {
@@ -33,10 +34,16 @@ struct measured {
     double duration_ns; /* from the launch's start to its end */
     double busy_ns;     /* of it, what no other launch of this process was running too */
     bool crowded;       /* others may have had the device for part of it */
+    double gain;        /* in a crowd: what is charged of the time that seems to be ours */
 };
 
 /* Learns from a measured launch and says what it ought to have cost. In a crowd what is far above
- * the shortest of late is taken for time that others had. */
+ * the shortest of late is taken for time that others had, and the gain says how far that was wrong
+ * so far. */
 double price_note(struct price *price, const struct measured *measured);
+
+/* The gain after a second in which so many percent of the device's time were charged with the old
+ * one and NVML saw the device busy with us for so many; below zero: it did not say. */
+double price_gain(double gain, double charged_percent, double seen_percent);
 
 #endif

@@ -120,7 +120,7 @@ static void turns(void) {
 }
 
 static double note(struct price *price, double duration, double busy, bool crowded) {
-    struct measured measured = {duration, busy, crowded};
+    struct measured measured = {duration, busy, crowded, 1};
     return price_note(price, &measured);
 }
 
@@ -145,6 +145,44 @@ static void price(unsigned *random) {
         paid += note(crowded, duration, duration, true);
     }
     CHECK(paid > 0.96e9 && paid < 1.04e9);
+    paid = 0;
+    for (unsigned i = 0; i < 64; i++) { /* always behind somebody else's work */
+        paid += note(crowded, 50e6, 50e6, true);
+    }
+    CHECK(paid > 64e6 && paid < 80e6);
+    for (unsigned i = 0; i < 16; i++) { /* it seems to have become longer, and nobody is there */
+        paid = note(crowded, 50e6, 50e6, false);
+    }
+    CHECK(paid == 50e6);
+    for (unsigned i = 0; i < 16; i++) {
+        note(crowded, 1e6, 1e6, true);
+    }
+    struct measured corrected = {1e6, 1e6, true, 0.5};
+    CHECK(price_note(crowded, &corrected) == 0.5e6);
+    corrected.crowded = false; /* alone it is known for certain */
+    CHECK(price_note(crowded, &corrected) == 1e6);
+}
+
+/* What is charged comes to what NVML sees, from any start, and stays there. */
+static void gain(unsigned *random) {
+    for (double bias = 0.6; bias < 1.9; bias += 0.1) {
+        double gain = 1;
+        for (unsigned second = 0; second < 30; second++) {
+            double charged = 40 * gain * (0.98 + 0.04 * (next_random(random) % 100) / 100.0);
+            gain = price_gain(gain, charged, (int)(40 / bias + 0.5));
+        }
+        CHECK(gain > 0.95 / bias && gain < 1.05 / bias);
+    }
+    CHECK(price_gain(0.7, 40, -1) == 0.7); /* NVML does not say */
+    CHECK(price_gain(0.7, 2, 40) == 0.7);  /* a second of hardly any work */
+    CHECK(price_gain(1, 40, 40.9) == 1);
+    double least = 1;
+    double most = 1;
+    for (unsigned i = 0; i < 100; i++) {
+        least = price_gain(least, 40, 0);
+        most = price_gain(most, 10, 100);
+    }
+    CHECK(least == 0.5 && most == 2);
 }
 
 /* More functions than the list holds still have prices. */
@@ -161,6 +199,7 @@ int main(int argc, char **argv) {
     credit_threads();
     turns();
     price(&random);
+    gain(&random);
     full_list();
     return 0;
 }

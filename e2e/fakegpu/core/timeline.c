@@ -176,9 +176,8 @@ unsigned fg_share_percent(const struct fg_share *share) {
     if (age >= 2 * SECOND_NS)
         return 0;
     if (age < SECOND_NS)
-        before =
-            atomic_load(&share->window_before_ns) / 1000 * ((SECOND_NS - age) / 1000) / 1000000;
+        before = atomic_load(&share->window_before_ns) / 1000 * ((SECOND_NS - age) / 1000) / 1000;
     else
-        current = current / 1000 * ((2 * SECOND_NS - age) / 1000) / 1000000;
+        current = current / 1000 * ((2 * SECOND_NS - age) / 1000) / 1000;
     return (unsigned)(min64(current + before, SECOND_NS) * 100 / SECOND_NS);
 }

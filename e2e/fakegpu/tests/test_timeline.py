@@ -47,6 +47,19 @@ def test_nvml_names_the_process_that_launches(node):
     assert idle.ask("info")[0] == 0
 
 
+def test_utilisation_speaks_of_a_whole_second(node):
+    """Who has just begun another of the seconds in which work is counted was busy in the last."""
+    guest = node.guest()
+    ask = "n.nvmlDeviceGetProcessUtilization(n.nvmlDeviceGetHandleByIndex(0), 0)[0].smUtil"
+
+    def is_seen() -> bool:
+        guest.ask("timeline", "k_600000us", 2)
+        guest.ask("launch", "k_1us")
+        return node.nvml_error(ask) == 0
+
+    assert any(is_seen() for _ in range(10))  # a slow start of the reader misses the second
+
+
 def test_processes_queue_behind_each_other(node):
     """A second process's work waits while the first one's runs, on this card only."""
     first, second, elsewhere = node.guest(), node.guest(), node.guest()
