@@ -244,13 +244,13 @@ static double seconds(void) {
     return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-/* Launches 1 ms kernels back to back, each waited for. */
+/* Launches 1 ms kernels back to back, and waits for each, or for every so many. */
 static int run_spin(int argc, char **argv) {
     CUmodule module;
     CUfunction f;
-    unsigned long long launches = 0;
-    if (argc != 1)
-        return fail("spin needs SECONDS", CUDA_ERROR_INVALID_VALUE);
+    unsigned long long launches = 0, at_once = argc == 2 ? strtoull(argv[1], NULL, 10) : 1;
+    if (argc < 1 || argc > 2 || at_once == 0)
+        return fail("spin needs SECONDS [AT_ONCE]", CUDA_ERROR_INVALID_VALUE);
     CUresult rc = use_device(0);
     if (rc == CUDA_SUCCESS)
         rc = cu.load(&module, "opaque image");
@@ -259,9 +259,9 @@ static int run_spin(int argc, char **argv) {
     double start = seconds(), end = start + strtod(argv[0], NULL);
     while (rc == CUDA_SUCCESS && seconds() < end) {
         rc = cu.launch(f, 1, 1, 1, 32, 1, 1, 0, NULL, NULL, NULL);
-        if (rc == CUDA_SUCCESS)
-            rc = cu.synchronize();
         launches++;
+        if (rc == CUDA_SUCCESS && launches % at_once == 0)
+            rc = cu.synchronize();
     }
     if (rc != CUDA_SUCCESS)
         return fail("spin", rc);

@@ -69,10 +69,11 @@ def test_new_limits_leave_what_the_monitor_told(node):
     files = HostFiles(node.vgpu)
     files.put_limits("u", "c", ONE)
     path = node.vgpu / "containers/u_c/control"
-    write_control(path, Control(ONE.devices, suspended=True, blocked=True, contended=True))
+    told = {"suspended": True, "blocked": True, "contended": True, "blocked_until_ns": 7}
+    write_control(path, Control(ONE.devices, **told))
     wanted = Control((ControlDevice("GPU-a", 2 << 20, 50),), priority=0)
     files.put_limits("u", "c", wanted)
-    assert read_control(path) == replace(wanted, suspended=True, blocked=True, contended=True)
+    assert read_control(path) == replace(wanted, **told)
 
 
 def test_a_damaged_control_file_is_replaced(node):

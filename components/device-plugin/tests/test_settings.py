@@ -49,6 +49,10 @@ def test_the_operators_word_is_in_the_control_file():
     wanted = control(ContainerGrant("c", Role.APP, ()), settings)
     assert wanted.core_policy is CorePolicy.DISABLE
     assert (wanted.flags, wanted.log_level) == (ControlFlag.ENV_MAY_LOOSEN, 4)
+    shared = control(
+        ContainerGrant("c", Role.APP, ()), cluster_settings({"gpuCorePolicy": "share"})
+    )
+    assert shared.core_policy is CorePolicy.SHARE
 
 
 def test_virtual_memory_gives_each_its_share_of_the_real():

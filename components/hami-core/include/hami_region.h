@@ -63,7 +63,10 @@ struct hami_control_body {
     uint32_t core_policy;
     uint32_t overhead_policy;
     int32_t log_level;
-    uint8_t reserved[84];
+    uint8_t reserved2[4];
+    uint64_t blocked_until_ns; /* CLOCK_MONOTONIC; whoever set `blocked` renews it, and if that ends
+                                  the container goes on; 0: for as long as it is set */
+    uint8_t reserved[72];
     struct hami_control_device devices[HAMI_MAX_DEVICES];
 };
 
@@ -217,6 +220,7 @@ HAMI_AT(hami_control_body, contended, 28);
 HAMI_AT(hami_control_body, core_policy, 32);
 HAMI_AT(hami_control_body, overhead_policy, 36);
 HAMI_AT(hami_control_body, log_level, 40);
+HAMI_AT(hami_control_body, blocked_until_ns, 48);
 HAMI_AT(hami_control_body, devices, 128);
 _Static_assert(sizeof(struct hami_control_body) == 1920, "hami_control_body has changed size");
 HAMI_AT(hami_control, layout_version, 8);

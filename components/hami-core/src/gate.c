@@ -151,10 +151,12 @@ static uint32_t wait_while_held(struct process *process) {
     for (;;) {
         uint32_t epoch = process_epoch(process);
         process_limits();
-        if (atomic_load(&process->held) == 0) {
+        uint64_t until = atomic_load(&process->held_until_ns);
+        uint64_t now = until != 0 ? now_ns(CLOCK_MONOTONIC) : 0;
+        if (until <= now) {
             return epoch;
         }
-        process_wait_control(process, epoch, now_ns(CLOCK_MONOTONIC) + NS_PER_S);
+        process_wait_control(process, epoch, until - now < NS_PER_S ? until : now + NS_PER_S);
     }
 }
 
@@ -176,6 +178,7 @@ static void wait_for_credit(struct process *process, unsigned index, uint32_t ep
                      : wait_ns < LONGEST_SLEEP_NS ? wait_ns
                                                   : LONGEST_SLEEP_NS;
     crowd_look(process, index, now_ns(CLOCK_MONOTONIC));
+    process_note_activity(process); /* who waits for credit is not idle */
     uint64_t until = now_ns(CLOCK_MONOTONIC) + sleep;
     turn_wait(process->usage, process->slot, index, until / NS_PER_MS + TURN_GRACE_MS);
     process_wait_control(process, epoch, until);

@@ -129,6 +129,12 @@ uint32_t limits_core_percent(const struct hami_control_body *body, unsigned devi
     return off || percent >= 100 ? 0 : percent;
 }
 
+uint64_t limits_held_until(const struct hami_control_body *body) {
+    bool forever = body->suspended != 0 || body->blocked_until_ns == 0;
+    bool held = body->suspended != 0 || body->blocked != 0;
+    return !held ? 0 : forever ? UINT64_MAX : body->blocked_until_ns;
+}
+
 static bool body_is_whole(const struct hami_control_body *body, uint32_t epoch) {
     const size_t skipped = sizeof(body->crc32);
     return body->generation == epoch && body->device_count <= HAMI_MAX_DEVICES &&

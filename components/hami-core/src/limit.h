@@ -23,6 +23,9 @@ bool limits_parse_switch(const char *text);
 /* GPU_CORE_UTILIZATION_POLICY: "force" and "disable" in any case; NULL and others leave what is. */
 uint32_t limits_core_policy(const char *text, uint32_t otherwise);
 
+/* Until when (CLOCK_MONOTONIC) the container may launch nothing; 0: it may. */
+uint64_t limits_held_until(const struct hami_control_body *body);
+
 /* The percentage of a device's time that the container may have now; 0: all of it. */
 uint32_t limits_core_percent(const struct hami_control_body *body, unsigned device);
 

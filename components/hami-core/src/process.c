@@ -118,7 +118,7 @@ static void publish_limits(struct process *process) {
     for (unsigned i = 0; i < HAMI_MAX_DEVICES; i++) {
         atomic_store(&process->core_percent[i], limits_core_percent(&process->body, i));
     }
-    atomic_store(&process->held, process->body.suspended != 0 || process->body.blocked != 0);
+    atomic_store(&process->held_until_ns, limits_held_until(&process->body));
     atomic_store(&process->generation, process->body.generation);
     log_set_level(process->body.log_level);
 }

@@ -36,8 +36,8 @@ struct process {
     _Atomic uint64_t real_units[HAMI_MAX_DEVICES]; /* LEDGER_NO_LIMIT: the limit is all real */
     _Atomic uint32_t strict_overhead;
     _Atomic uint32_t core_percent[HAMI_MAX_DEVICES]; /* in force now; 0: no limit */
-    _Atomic uint32_t held;                           /* suspended or blocked: no launch */
-    struct hami_usage *usage; /* the shared file, or our own memory if that cannot be used */
+    _Atomic uint64_t held_until_ns; /* suspended or blocked: no launch until then; 0: not held */
+    struct hami_usage *usage;       /* the shared file, or our own memory if that cannot be used */
     bool usage_shared;
     int usage_fd;
     unsigned slot;

@@ -245,6 +245,39 @@ def test_a_held_container_launches_nothing_until_it_is_let_go(containers, how, c
     assert guest.answer() == [0, 0]
 
 
+def test_a_block_ends_with_its_lease(containers):
+    """Whoever set it was killed and takes it back no more."""
+    container = containers()
+    guest = container.ready()
+    until = time.monotonic_ns() + 1000 * MS
+    container.limit(1000, blocked=True, blocked_until_ns=until)
+    assert guest.ask("kernels", "cuLaunchKernel", "k_1us") == [0, 0]
+    assert time.monotonic_ns() >= until
+
+
+def test_a_suspended_container_waits_whatever_the_lease_of_a_block(containers):
+    """The two are told by different programs."""
+    container = containers()
+    guest = container.ready()
+    container.limit(1000, suspended=True, blocked=True, blocked_until_ns=1)
+    guest.tell("kernels", "cuLaunchKernel", "k_1us")
+    wait_until(lambda: is_blocked(guest))
+    container.limit(1000, blocked=True, blocked_until_ns=1)
+    assert guest.answer() == [0, 0]
+
+
+def test_who_waits_for_credit_is_not_idle(containers):
+    """The monitor goes by when a process was last seen to compute."""
+    container = containers(cores=1)
+    guest = container.ready()
+    assert guest.ask("kernels", "cuLaunchKernel", "k_1000000us") == [0, 0]
+    guest.tell("kernels", "cuLaunchKernel", "k_1us")
+    for _ in range(3):
+        wait_until(lambda: is_blocked(guest))
+        before = container.usage.processes[0].last_activity_ns
+        wait_until(lambda seen=before: container.usage.processes[0].last_activity_ns > seen)
+
+
 def test_a_limit_that_is_lifted_wakes_who_waits(containers):
     """A debt of a hundred seconds is gone with the limit."""
     container = containers(cores=1)

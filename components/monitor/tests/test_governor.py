@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from hami_monitor import governor as module
 from hami_monitor.feedback import IDLE_NS, MS
-from hami_monitor.governor import FAST_S, REFRESH_S, SLOW_S, FeedbackCollector, Governor
+from hami_monitor.governor import FAST_S, LEASE_NS, REFRESH_S, SLOW_S, FeedbackCollector, Governor
 from hamikit.region import Control, ControlDevice, read_control, write_control
 
 NOW = 1_700_000_000_000_000_000
@@ -71,9 +71,30 @@ def test_low_waits_while_high_computes(node):
     assert node.look() == FAST_S
     assert node.told("low") == (True, True)
     assert node.told("high") == (False, False)
-    assert replace(read_control(node.path("low")), blocked=False, contended=False) == before
+    told = read_control(node.path("low"))
+    assert replace(told, blocked=False, contended=False, blocked_until_ns=0) == before
     node.look(after_ms=IDLE_NS // MS + 1)
     assert node.told("low") == (False, True)
+
+
+def test_who_waits_does_so_on_a_lease(node):
+    """Renewed while the reason lasts, so that it ends with a monitor that was killed."""
+    node.add("low", 1)
+    node.add("high", 0)
+    node.launch("high")
+    node.look()
+    first = read_control(node.path("low")).blocked_until_ns
+    assert first == pytest.approx(node.ns + LEASE_NS, rel=0, abs=1000)
+    node.launch("high")
+    node.look(after_ms=25)
+    assert read_control(node.path("low")).blocked_until_ns == first
+    node.ns += LEASE_NS // 2
+    node.launch("high")
+    node.look(after_ms=25)
+    renewed = read_control(node.path("low")).blocked_until_ns
+    assert renewed == pytest.approx(node.ns + LEASE_NS, rel=0, abs=1000)
+    node.look(after_ms=IDLE_NS // MS + 1)
+    assert read_control(node.path("low")).blocked_until_ns == 0
 
 
 def test_looks_as_often_as_there_is_a_reason(node):

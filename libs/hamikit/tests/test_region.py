@@ -63,6 +63,7 @@ controls = st.builds(
     core_policy=st.sampled_from(CorePolicy),
     overhead_policy=st.sampled_from(OverheadPolicy),
     log_level=st.none() | st.integers(0, 4),
+    blocked_until_ns=st.integers(0, 2**64 - 1),
 )
 
 
@@ -89,6 +90,7 @@ def test_the_twin_has_the_offsets_of_the_header(tmp_path):
         f"sizeof({body})": region_layout.BODY_SIZE,
         f"offsetof({body}, devices)": region_layout._BODY.size,
         f"offsetof({body}, log_level)": struct.calcsize("<IIIIiIIIII"),
+        f"offsetof({body}, blocked_until_ns)": struct.calcsize("<IIIIiIIIIIi4x"),
         "sizeof(struct hami_control_device)": region_layout._CONTROL_DEVICE.size,
         "offsetof(struct hami_control_device, memory_limit_bytes)": region_layout.UUID_SIZE,
         "sizeof(struct hami_usage)": USAGE_SIZE,

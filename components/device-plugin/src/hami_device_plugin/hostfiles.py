@@ -216,6 +216,7 @@ def _kept(present: Control, wanted: Control) -> Control:
         wanted,
         suspended=present.suspended,
         blocked=present.blocked,
+        blocked_until_ns=present.blocked_until_ns,
         contended=present.contended,
     )
 

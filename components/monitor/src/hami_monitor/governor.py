@@ -1,6 +1,6 @@
 """Feedback at work: watches who computes on a card and writes the decisions into control files.
 
-Of a control file it owns `blocked` and `contended`; all else is the device plugin's.
+Of a control file it owns `blocked`, its lease, and `contended`; all else is the device plugin's.
 """
 
 import math
@@ -32,6 +32,8 @@ SLOW_S: Final = 0.25
 REFRESH_S: Final = 5.0
 """Which containers there are is read anew this often even if no pod has changed."""
 LOWEST_PRIORITY: Final = 15
+LEASE_NS: Final = 5_000_000_000
+"""A container waits this long after the last word of a monitor that was killed; renewed at half."""
 
 
 @dataclass(slots=True)
@@ -44,6 +46,7 @@ class _Member:
     activity: Activity
     blocked: bool
     contended: bool
+    blocked_until_ns: int
     presses: bool = False
     """Whether somebody may have to wait for it."""
 
@@ -157,6 +160,7 @@ class Governor:
                 activity=known.activity if known else Activity(folder / names.USAGE_NAME),
                 blocked=control.blocked,
                 contended=control.contended,
+                blocked_until_ns=control.blocked_until_ns,
             )
         most: dict[str, int] = {}
         for member in self._members.values():
@@ -179,11 +183,14 @@ class Governor:
                 member.task = replace(member.task, last_ns=last_ns)
 
     def _tell(self, member: _Member, *, blocked: bool, contended: bool) -> None:
-        if (member.blocked, member.contended) == (blocked, contended):
+        now_ns = int(self._now() * 1e9)
+        told = (member.blocked, member.contended) == (blocked, contended)
+        if told and not (blocked and member.blocked_until_ns - now_ns < LEASE_NS // 2):
             return
+        until_ns = now_ns + LEASE_NS if blocked else 0
 
         def change(present: Control) -> Control:
-            return replace(present, blocked=blocked, contended=contended)
+            return replace(present, blocked=blocked, contended=contended, blocked_until_ns=until_ns)
 
         outcome = "written"
         try:
@@ -194,7 +201,7 @@ class Governor:
             outcome = "failed"
             log.warning("control file not changed", pod=member.pod.key, error=str(error))
         # What failed is tried again when the file has been read anew.
-        member.blocked, member.contended = blocked, contended
+        member.blocked, member.contended, member.blocked_until_ns = blocked, contended, until_ns
         with self._lock:
             self._writes[outcome] += 1
 

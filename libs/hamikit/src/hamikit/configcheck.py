@@ -116,7 +116,7 @@ NVIDIA: Mapping[str, Rule] = {
     "deviceCoreScaling": _scaling,
     "enableNumaTopology": _truth,
     "libCudaLogLevel": _log_level,
-    "gpuCorePolicy": _one_of("default", "force", "disable", ""),
+    "gpuCorePolicy": _one_of("default", "force", "disable", "share", ""),
     "runtimeClassName": _text,
     "disableCoreLimit": _truth,
     "migProfileAllowlist": _allowlist,

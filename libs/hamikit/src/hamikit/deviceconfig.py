@@ -16,7 +16,7 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the text says where and why."""
 
 
-CORE_POLICIES = ("default", "force", "disable")
+CORE_POLICIES = ("default", "force", "disable", "share")
 
 Keys = Mapping[str, tuple[str, type]]
 """Key in a section -> (field of the row, what the value must be)."""

@@ -39,7 +39,7 @@ HEADER = struct.Struct("<8sII")  # magic, layout version, size: the same in both
 EPOCH_AT = 16
 BODY_AT = 128
 BODY_SIZE = 1920
-_BODY = struct.Struct("<IIIIiIIIIIi84x")
+_BODY = struct.Struct("<IIIIiIIIIIi4xQ72x")
 _CONTROL_DEVICE = struct.Struct(f"<{UUID_SIZE}sQIIQ24x")
 _USAGE_COUNTERS = struct.Struct("<32sQQQ")
 _USAGE_COUNTERS_AT = 16
@@ -100,6 +100,7 @@ def pack_body(control: Control, epoch: int) -> bytes:
         control.core_policy,
         control.overhead_policy,
         -1 if control.log_level is None else control.log_level,
+        control.blocked_until_ns,
     )
     body = (fields + b"".join(map(_checked_device, control.devices))).ljust(BODY_SIZE, b"\0")
     return struct.pack("<I", zlib.crc32(body[4:])) + body[4:]
@@ -150,6 +151,7 @@ def parse_control(data: bytes) -> Control:
         policy,
         overhead,
         level,
+        blocked_until_ns,
     ) = _BODY.unpack_from(body)
     if generation != epoch or zlib.crc32(body[4:]) != crc:
         raise RegionError(
@@ -171,6 +173,7 @@ def parse_control(data: bytes) -> Control:
             priority=priority,
             suspended=bool(suspended),
             blocked=bool(blocked),
+            blocked_until_ns=blocked_until_ns,
             contended=bool(contended),
             core_policy=CorePolicy(policy),
             overhead_policy=OverheadPolicy(overhead),

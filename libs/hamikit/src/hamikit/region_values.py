@@ -66,7 +66,11 @@ class ControlDevice:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What the host grants to one container; log_level None leaves it to LIBCUDA_LOG_LEVEL."""
+    """What the host grants to one container; log_level None leaves it to LIBCUDA_LOG_LEVEL.
+
+    `blocked` holds until `blocked_until_ns` of CLOCK_MONOTONIC, or where that is 0 until it is
+    taken back.
+    """
 
     devices: tuple[ControlDevice, ...]
     flags: ControlFlag = ControlFlag.NONE
@@ -77,6 +81,7 @@ class Control:
     core_policy: CorePolicy = CorePolicy.DEFAULT
     overhead_policy: OverheadPolicy = OverheadPolicy.REPORT
     log_level: int | None = None
+    blocked_until_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
