@@ -112,7 +112,6 @@ static const struct operation {
     unsigned calls;     /* in one block */
 } operations[] = {
     {"launch", launch_once, "k_0us", 20000},
-    {"launch-5us", launch_once, "k_5us", 10000},
     {"pair", pair_once, NULL, 5000},
     {"info", info_once, NULL, 20000},
 };

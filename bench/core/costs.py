@@ -53,8 +53,6 @@ def launches(lab: Lab, folder: Path, report: Report) -> None:
         differences.append(ours - (before + after) / 2)
     value = statistics.median(differences)
     report.add("launch, compute limit 50, 4 processes, over native", value, "ns", 15)
-    _, more = added(native, limited, cost, "launch-5us")
-    print(f"launch of 5 us kernels that wait for credit, over native: {more:.1f} ns")
 
 
 def memory(lab: Lab, folder: Path, report: Report) -> None:
