@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(900)  # the targets are built first
+
 RUNS = os.environ.get("FUZZ_RUNS", "20000")
 SEED = os.environ.get("SEED", "20260101")
 # What one run costs beside the cheapest: a control file that is nearly right is read 64 times over.

@@ -11,6 +11,7 @@ from hamikit.region import Control, ControlDevice, write_control
 TESTS = (
     "ledger",
     "ledger_kill",
+    "ledger_tsan",
     "table",
     "table_tsan",
     "limit",
