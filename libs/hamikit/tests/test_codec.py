@@ -296,3 +296,11 @@ def test_grants_share_the_names_of_cards():
 def test_go_leaves_other_scripts_as_they_are():
     """Only what could end a script or a line is escaped."""
     assert go_json({"é": "\u2028<"}) == '{"é":"\\u2028\\u003c"}'
+
+
+def test_one_device_without_id_is_one_too_many():
+    """However the others are written; names of keys in any case are looked at again."""
+    with pytest.raises(CodecError, match="without id"):
+        decode_register('[{"id":"a"},{"count":3}]')
+    first, second = decode_register('[{"id":"a"},{"ID":"b","Count":3}]')
+    assert (first.id, second.id, second.count) == ("a", "b", 3)
