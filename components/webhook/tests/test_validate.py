@@ -173,6 +173,13 @@ def test_a_chosen_node():
     assert validate(pod({"cpu": "1"}, node_name="n1"), RULES) == []
 
 
+@pytest.mark.parametrize("limits", [({GPU: "1"}, {GPU: "0"}), ({GPU: "0"}, {GPU: "1"})])
+def test_one_device_makes_a_device_pod(limits):
+    """Wherever its container stands; another may ask for none in so many words."""
+    [fault] = validate(pod(*limits, node_name="n1"), RULES)
+    assert fault.startswith("pod has node assigned")
+
+
 @pytest.mark.parametrize("name", names.GRANT_ANNOTATIONS)
 def test_grant_annotations_are_not_the_users(name):
     """A grant that nobody checked would be believed."""
