@@ -34,15 +34,18 @@ static void seal(struct hami_control *image) {
 
 size_t fuzz_example(unsigned i, uint8_t *into) {
     static struct hami_control image;
-    if (i > 1) {
+    if (i > 2) {
         return 0;
     }
     memcpy(image.magic, HAMI_CONTROL_MAGIC, sizeof(image.magic));
     image.layout_version = HAMI_CONTROL_VERSION;
     image.size = HAMI_CONTROL_SIZE;
     image.epoch = i;
-    image.body[i].device_count = 2;
-    strcpy(image.body[i].devices[0].uuid, "GPU-1");
+    image.body[i & 1].device_count = 2;
+    strcpy(image.body[i & 1].devices[0].uuid, "GPU-1");
+    if (i == 2) { /* a name without an end */
+        memset(image.body[0].devices[1].uuid, 'G', HAMI_UUID_SIZE);
+    }
     into[0] = 1;
     memcpy(into + 1, &image, sizeof(image));
     return 1 + sizeof(image);
