@@ -7,6 +7,7 @@ asks both in turns over kept connections. Run: uv run --frozen python bench/webh
 import asyncio
 import json
 import multiprocessing
+import os
 import ssl
 import statistics
 import sys
@@ -139,7 +140,9 @@ class Server:
     medians_ms: list[float] = field(default_factory=list)
     p99s_ms: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
     asked: int = 0
+    compared: int = 0
 
     def start(self) -> None:
         """Begin to serve."""
@@ -155,6 +158,12 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
+    def cpu_seconds(self) -> float:
+        """What it has computed so far (proc(5): fields 14 and 15 of stat)."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8")
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     async def connect(self, context: ssl.SSLContext) -> None:
         """Open the connections that are kept."""
         self.links = [
@@ -165,7 +174,7 @@ class Server:
     async def round(self, text: bytes, count: int, *, keep: bool = True) -> None:
         """`count` questions over all connections at once."""
         times: list[float] = []
-        begin = time.perf_counter()
+        begin, computed = time.perf_counter(), self.cpu_seconds()
         await asyncio.gather(
             *(
                 ask(reader, writer, text, count // CONNECTIONS, times)
@@ -175,6 +184,8 @@ class Server:
         self.asked += count
         if keep:
             self.rates.append(len(times) / (time.perf_counter() - begin))
+            self.cpu_s += self.cpu_seconds() - computed
+            self.compared += count
             self.medians_ms.append(statistics.median(times))
             self.p99s_ms.append(statistics.quantiles(times, n=100)[98])
 
@@ -238,7 +249,8 @@ def main() -> None:
         print(
             f"{server.kind:8s} {statistics.median(server.rates):7.0f} requests/s, "
             f"p50 {statistics.median(server.medians_ms):6.2f} ms, "
-            f"p99 {statistics.median(server.p99s_ms):6.2f} ms "
+            f"p99 {statistics.median(server.p99s_ms):6.2f} ms, "
+            f"{server.cpu_s / server.compared * 1e6:4.0f} us of CPU each "
             f"(medians of {len(server.rates)} rounds)"
         )
     base, ours = servers
