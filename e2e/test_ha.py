@@ -67,8 +67,12 @@ def bound(kube, namespace):
 
 def unfinished(kube, namespace):
     """What of the storm is not over; a pod that failed never will be."""
-    phases = [p["status"].get("phase") for p in kube.pods(namespace)]
-    assert "Failed" not in phases
+    found = [
+        (p["metadata"]["name"], p["spec"].get("nodeName"), p["status"])
+        for p in kube.pods(namespace)
+    ]
+    phases = [status.get("phase") for _, _, status in found]
+    assert [one for one in found if one[2].get("phase") == "Failed"] == []
     done = phases.count("Succeeded")
     return None if done == PODS else f"{done} of {PODS} pods have run"
 
