@@ -33,6 +33,7 @@
 #define LOOK_EVERY_NS (50 * NS_PER_MS)
 #define MOST_LOOKS 4096
 #define CROWD_NS NS_PER_S
+#define LOOK_LASTS_NS (5 * NS_PER_S / 2)
 
 static const _Atomic uint32_t no_epoch;
 struct gate gate = {&no_epoch, 1, 0};
@@ -84,8 +85,11 @@ void gate_after_fork(void) {
 bool gate_is_crowded(const struct process *process, unsigned device) {
     struct hami_usage_device *shared = &process->usage->devices[device];
     uint64_t until = atomic_load_explicit(SHARED(shared->crowded_until_ns), memory_order_relaxed);
+    uint64_t looked = atomic_load_explicit(SHARED(shared->looked_ns), memory_order_relaxed);
     uint64_t now = now_ns(CLOCK_MONOTONIC);
-    return process->body.contended != 0 || (until > now && until - now < 10 * NS_PER_S);
+    /* Who has not had to wait of late has not looked. */
+    bool unknown = now < looked || now - looked > LOOK_LASTS_NS;
+    return process->body.contended != 0 || unknown || (until > now && until - now < 10 * NS_PER_S);
 }
 
 static struct known_launch *known_slot(struct thread_gate *thread, const void *function,
@@ -272,12 +276,14 @@ static void count_launches(struct process *process, struct compute *compute, uns
 /* Whether this launch is measured, and how much it stands for. */
 static bool is_measured(struct compute *compute, struct launch *launch, uint64_t price) {
     launch->sample.weight = 1;
+    launch->sample.since_ns = now_ns(CLOCK_MONOTONIC_COARSE);
     if (price == 0 || price >= LONG_NS) {
         return true;
     }
     if (launch->sample.price->seen < PRICE_RECENT / 2) {
         return true;
     }
+    launch->sample.since_ns = atomic_load(&compute->run_ended_ns);
     bool joined = joins_run(compute, &launch->sample.weight);
     if (!joined || launch->sample.weight == 0) {
         atomic_fetch_add(&compute->short_launches, 1);

@@ -7,6 +7,7 @@
 #include "turn.h"
 
 #include <string.h>
+#include <time.h>
 
 #define NS_PER_MS 1e6
 #define TOUCHING 0.02  /* of a launch: closer than that it follows, and does not overlap */
@@ -91,6 +92,12 @@ static bool elapsed(CUevent start, CUevent end, double *ns) {
     return true;
 }
 
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
 static double clamp(double value, double most) {
     return value < 0 ? 0 : value > most ? most : value;
 }
@@ -138,6 +145,10 @@ static void finish(struct meter *meter, struct process *process, const struct sa
     }
     measured.busy_ns = not_overlapped(meter, sample, measured.duration_ns);
     if (sample->weight > 0) {
+        double used = measured.busy_ns * sample->weight;
+        measured.busy_ns =
+            price_possible(&meter->occupied_ns[sample->device], sample->since_ns, now_ns(), used) /
+            sample->weight;
         settle(process, sample, price_note(sample->price, &measured));
     }
 }

@@ -20,6 +20,7 @@ struct sample {
     uint64_t charged_ns;
     uint32_t weight; /* how many launches it stands for; 0: it only shows what overlaps the next */
     unsigned device;
+    uint64_t since_ns; /* when the first launch that it stands for was made */
 };
 
 /* Zero is an empty one, which is what a forked child finds. */
@@ -31,6 +32,7 @@ struct meter {
     struct sample latest[HAMI_MAX_DEVICES]; /* the one that ended last, for what overlaps it */
     struct sample idle[METER_SAMPLES];      /* events to be used again */
     unsigned idle_count;
+    uint64_t occupied_ns[HAMI_MAX_DEVICES]; /* up to when the devices' time is accounted for */
 };
 
 /* Takes a pair of events and records the first on the stream. False: this launch goes unmeasured.

@@ -5,7 +5,8 @@
 #define PROBES 64u
 #define CLUSTER 1.25  /* times the low mark: what lies within is the kernel's own time and noise */
 #define LEARNING 0.25 /* weight of the newest in the estimate */
-#define FORGETTING 1.002 /* a crowd may hide the kernel's own time for some hundred samples */
+#define FORGETTING 1.002   /* a crowd may hide the kernel's own time for some hundred samples */
+#define SLACK_NS 100000000 /* what a sample that stands for others may be off by */
 #define GAIN_LEAST 0.5
 #define GAIN_MOST 2.0
 #define BELIEVED 1.0 /* NVML counts in whole percents, and its second is not quite ours */
@@ -109,4 +110,12 @@ double price_gain(double gain, double charged_percent, double seen_percent) {
     double part = off / charged_percent;
     double step = part > FAR || part < -FAR ? part : part / 2;
     return within(gain * (1 + within(step, -0.3, 0.3)), GAIN_LEAST, GAIN_MOST);
+}
+
+double price_possible(uint64_t *occupied_ns, uint64_t since_ns, uint64_t now_ns, double used_ns) {
+    uint64_t from = *occupied_ns > since_ns ? *occupied_ns : since_ns;
+    uint64_t end = now_ns + SLACK_NS;
+    double used = within(used_ns, 0, end > from ? (double)(end - from) : 0);
+    *occupied_ns = from + (uint64_t)used;
+    return used;
 }

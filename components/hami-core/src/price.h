@@ -42,6 +42,10 @@ struct measured {
  * so far. */
 double price_note(struct price *price, const struct measured *measured);
 
+/* How much of a device's time that launches seem to have taken since one moment can be true, when
+ * *occupied_ns says up to when the time is accounted for already: a device is busy but once. */
+double price_possible(uint64_t *occupied_ns, uint64_t since_ns, uint64_t now_ns, double used_ns);
+
 /* The gain after a second in which so many percent of the device's time were charged with the old
  * one and NVML saw the device busy with us for so many; below zero: it did not say. */
 double price_gain(double gain, double charged_percent, double seen_percent);

@@ -163,6 +163,20 @@ static void price(unsigned *random) {
     CHECK(price_note(crowded, &corrected) == 1e6);
 }
 
+/* A device is busy but once, whatever launches seem to have taken. */
+static void possible(void) {
+    uint64_t occupied = 0;
+    double sum = 0;
+    for (unsigned i = 1; i <= 1000; i++) { /* each of 1 ms seems to take 50 ms */
+        sum += price_possible(&occupied, SECOND + (i - 1) * MS, SECOND + i * MS, 50e6);
+    }
+    CHECK(sum >= 1000e6 && sum <= 1100e6);
+    occupied = 0;
+    for (unsigned i = 1; i <= 1000; i++) { /* true ones are left alone */
+        CHECK(price_possible(&occupied, SECOND, SECOND + i * MS, 1e6) == 1e6);
+    }
+}
+
 /* What is charged comes to what NVML sees, from any start, and stays there. */
 static void gain(unsigned *random) {
     for (double bias = 0.6; bias < 1.9; bias += 0.1) {
@@ -200,6 +214,7 @@ int main(int argc, char **argv) {
     turns();
     price(&random);
     gain(&random);
+    possible();
     full_list();
     return 0;
 }
