@@ -9,7 +9,9 @@
 #define EVERY_NS UINT64_C(1000000000)
 #define LASTS_NS UINT64_C(2500000000)
 #define LONGEST_NS UINT64_C(2000000000) /* NVML speaks of the last second only */
-#define NOTICED_PERCENT 8               /* what NVML and we may differ by on a card of our own */
+#define LONG_NS 100e6
+#define LONG_LASTS_NS UINT64_C(5000000000)
+#define NOTICED_PERCENT 8 /* what NVML and we may differ by on a card of our own */
 #define GAIN_ONE 1024u
 #define MOST_SAMPLES 64u /* processes that compute on one card */
 
@@ -91,10 +93,19 @@ double crowd_gain(const struct hami_usage_device *device) {
     return gain == 0 ? 1 : (double)gain / GAIN_ONE;
 }
 
+void crowd_note(struct hami_usage_device *device, double duration_ns, uint64_t now_ns) {
+    if (duration_ns > LONG_NS) {
+        atomic_store(SHARED(device->long_until_ns), now_ns + LONG_LASTS_NS);
+    }
+}
+
 /* Compares what was charged over the last look's time with what NVML saw. */
 static void compare(struct process *process, unsigned index, double charged, uint64_t now_ns) {
     char uuid[HAMI_UUID_SIZE];
     struct hami_usage_device *device = &process->usage->devices[index];
+    if (atomic_load(SHARED(device->long_until_ns)) > now_ns) {
+        return;
+    }
     lock_take(&process->setup_lock);
     memcpy(uuid, process->body.devices[index].uuid, sizeof(uuid));
     lock_drop(&process->setup_lock);

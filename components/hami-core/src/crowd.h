@@ -8,6 +8,9 @@
  */
 void crowd_look(struct process *process, unsigned device, uint64_t now_ns);
 
+/* To be told what a launch took: with long ones NVML's last second says nothing of our share. */
+void crowd_note(struct hami_usage_device *device, double duration_ns, uint64_t now_ns);
+
 /* What is charged of a time that was measured in a crowd. */
 double crowd_gain(const struct hami_usage_device *device);
 

@@ -143,11 +143,13 @@ static void finish(struct meter *meter, struct process *process, const struct sa
         give_back(meter, sample);
         return;
     }
+    uint64_t now = now_ns();
+    crowd_note(&process->usage->devices[sample->device], measured.duration_ns, now);
     measured.busy_ns = not_overlapped(meter, sample, measured.duration_ns);
     if (sample->weight > 0) {
         double used = measured.busy_ns * sample->weight;
         measured.busy_ns =
-            price_possible(&meter->occupied_ns[sample->device], sample->since_ns, now_ns(), used) /
+            price_possible(&meter->occupied_ns[sample->device], sample->since_ns, now, used) /
             sample->weight;
         settle(process, sample, price_note(sample->price, &measured));
     }
