@@ -147,11 +147,15 @@ static void finish(struct meter *meter, struct process *process, const struct sa
     crowd_note(&process->usage->devices[sample->device], measured.duration_ns, now);
     measured.busy_ns = not_overlapped(meter, sample, measured.duration_ns);
     if (sample->weight > 0) {
-        double used = measured.busy_ns * sample->weight;
-        measured.busy_ns =
-            price_possible(&meter->occupied_ns[sample->device], sample->since_ns, now, used) /
-            sample->weight;
-        settle(process, sample, price_note(sample->price, &measured));
+        double cost = price_note(sample->price, &measured);
+        double used = price_possible(&meter->occupied_ns[sample->device], sample->since_ns, now,
+                                     cost * sample->weight) /
+                      sample->weight;
+        double charged = (double)sample->charged_ns; /* what is too much is cut, not refunded */
+        settle(process, sample,
+               used >= cost || cost <= charged ? cost
+               : used > charged                ? used
+                                               : charged);
     }
 }
 
