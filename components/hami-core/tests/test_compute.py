@@ -116,6 +116,16 @@ def watch(container, tenants, bounds, seconds=1.5) -> list[float]:
         assert time.monotonic() < end, got
 
 
+def neighbours(containers, *cores: int) -> list:
+    """Containers with these limits on one card, whose processes take turns."""
+    found = [containers() for _ in cores]
+    found[0].use_driver(slice_us=2000)
+    for container, percent in zip(found, cores, strict=True):
+        container.state = found[0].state
+        container.limit(1000, cores=percent)
+    return found
+
+
 def settled(container) -> None:
     """Returns when the tenants have launched for a while."""
     wait_until(lambda: first(container).launches > 200)
@@ -185,11 +195,7 @@ def test_streams_that_overlap_are_paid_for_once(containers, load):
 
 def test_two_containers_get_what_each_is_granted(containers, tenants):
     """30 and 70 percent of one card whose processes take turns."""
-    small, large = containers(), containers()
-    small.use_driver(slice_us=2000)
-    large.state = small.state
-    small.limit(1000, cores=30)
-    large.limit(1000, cores=70)
+    small, large = neighbours(containers, 30, 70)
     pair = [tenants(small), tenants(large)]
     settled(small)
     settled(large)
@@ -199,11 +205,7 @@ def test_two_containers_get_what_each_is_granted(containers, tenants):
 
 def test_what_nvml_sees_corrects_what_was_measured_among_others(containers, tenants):
     """Long kernels of processes that take turns always seem to take longer than they do."""
-    small, large = containers(), containers()
-    small.use_driver(slice_us=2000)
-    large.state = small.state
-    small.limit(1000, cores=30)
-    large.limit(1000, cores=60)
+    small, large = neighbours(containers, 30, 60)
     tenants(small, "mixed"), tenants(large, "mixed")
     wait_until(lambda: gain(small) not in (0, 1024), 60)
     assert 512 <= gain(small) <= 2048
