@@ -36,7 +36,7 @@
 #define LOOK_LASTS_NS (5 * NS_PER_S / 2)
 
 static const _Atomic uint32_t no_epoch;
-struct gate gate = {&no_epoch, 1, 0};
+struct gate gate = {&no_epoch, GATE_SHUT, 0};
 _Thread_local struct thread_gate thread_gate;
 
 /* What a process with a core limit has; zeroed by the kernel in a forked child. */
@@ -78,7 +78,7 @@ static struct compute *compute_get(void) {
 
 void gate_after_fork(void) {
     atomic_store(&gate.epoch, &no_epoch);
-    atomic_store(&gate.open_at, 1);
+    atomic_store(&gate.open_at, GATE_SHUT);
     __builtin_memset(&thread_gate, 0, sizeof(thread_gate));
 }
 
@@ -322,6 +322,7 @@ static void enter_limited(struct process *process, struct launch *launch, uint32
     if (atomic_load(&process->core_percent[index]) == 0) {
         return; /* another device has the limit */
     }
+    crowd_look(process, (unsigned)index, now_ns(CLOCK_MONOTONIC)); /* also who never has to wait */
     struct sample *sample = &launch->sample;
     sample->device = (unsigned)index;
     sample->context = driver_current_context();

@@ -11,10 +11,12 @@
 
 #define LIKELY(condition) __builtin_expect((condition) != 0, 1)
 
+#define GATE_SHUT UINT64_MAX /* no epoch: they have 32 bits */
+
 /* Read by every launch, written when the control file changes. */
 struct gate {
     const _Atomic uint32_t *_Atomic epoch; /* of the control file */
-    _Atomic uint32_t open_at;              /* the epoch for which every launch may pass */
+    _Atomic uint64_t open_at;              /* the epoch for which every launch may pass */
     _Atomic uint32_t round; /* moves when launches are to be measured, or no longer */
 };
 

@@ -8,10 +8,12 @@
 #define FORGETTING 1.002   /* a crowd may hide the kernel's own time for some hundred samples */
 #define SLACK_NS 100000000 /* what a sample that stands for others may be off by */
 #define GAIN_LEAST 0.5
-#define GAIN_MOST 2.0
-#define BELIEVED 1.0 /* NVML counts in whole percents, and its second is not quite ours */
-#define TELLING 5.0  /* percent: with less in it a second tells nothing */
-#define FAR 0.1      /* what is off by more is put right at once, less by halves */
+#define GAIN_MOST 1024.0 /* the shortest of late may be another thing than the rest */
+#define BELIEVED 1.0     /* NVML counts in whole percents, and its second is not quite ours */
+#define TELLING 5.0      /* percent: with less in it a second tells nothing */
+#define FAR 0.1          /* what is off by more is put right at once, less by halves */
+#define STEP_DOWN -0.3
+#define STEP_UP 1.0
 
 static uint64_t mix(uint64_t x) { /* splitmix64's finaliser */
     x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
@@ -90,6 +92,7 @@ double price_note(struct price *price, const struct measured *measured) {
     }
     if (measured->crowded) {
         cost *= measured->gain;
+        cost = cost < measured->busy_ns ? cost : measured->busy_ns;
     }
     double estimate = (double)atomic_load_explicit(&price->estimate_ns, memory_order_relaxed);
     estimate = estimate == 0 ? cost : estimate + (cost - estimate) * LEARNING;
@@ -104,12 +107,13 @@ static double within(double value, double least, double most) {
 
 double price_gain(double gain, double charged_percent, double seen_percent) {
     double off = seen_percent - charged_percent;
-    if (seen_percent < 0 || charged_percent < TELLING || (off < BELIEVED && off > -BELIEVED)) {
+    bool telling = charged_percent >= TELLING || seen_percent >= 2 * TELLING;
+    if (seen_percent < 0 || !telling || (off < BELIEVED && off > -BELIEVED)) {
         return gain;
     }
     double part = off / charged_percent;
     double step = part > FAR || part < -FAR ? part : part / 2;
-    return within(gain * (1 + within(step, -0.3, 0.3)), GAIN_LEAST, GAIN_MOST);
+    return within(gain * (1 + within(step, STEP_DOWN, STEP_UP)), GAIN_LEAST, GAIN_MOST);
 }
 
 double price_possible(uint64_t *occupied_ns, uint64_t since_ns, uint64_t now_ns, double used_ns) {

@@ -159,6 +159,8 @@ static void price(unsigned *random) {
     }
     struct measured corrected = {1e6, 1e6, true, 0.5};
     CHECK(price_note(crowded, &corrected) == 0.5e6);
+    corrected.gain = 8; /* never more than it can have taken */
+    CHECK(price_note(crowded, &corrected) == 1e6);
     corrected.crowded = false; /* alone it is known for certain */
     CHECK(price_note(crowded, &corrected) == 1e6);
 }
@@ -188,7 +190,9 @@ static void gain(unsigned *random) {
         CHECK(gain > 0.95 / bias && gain < 1.05 / bias);
     }
     CHECK(price_gain(0.7, 40, -1) == 0.7); /* NVML does not say */
-    CHECK(price_gain(0.7, 2, 40) == 0.7);  /* a second of hardly any work */
+    CHECK(price_gain(0.7, 2, 8) == 0.7);   /* a second of hardly any work */
+    CHECK(price_gain(0.7, 0, 40) ==
+          1.4); /* a second of much that hardly anything was charged for */
     CHECK(price_gain(1, 40, 40.9) == 1);
     double least = 1;
     double most = 1;
@@ -196,7 +200,7 @@ static void gain(unsigned *random) {
         least = price_gain(least, 40, 0);
         most = price_gain(most, 10, 100);
     }
-    CHECK(least == 0.5 && most == 2);
+    CHECK(least == 0.5 && most == 1024);
 }
 
 /* More functions than the list holds still have prices. */

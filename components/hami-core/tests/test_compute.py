@@ -302,6 +302,16 @@ def test_a_limit_that_is_put_on_holds_at_the_next_launch(containers):
     assert 15 * MS < first(container).charged_ns < 60 * MS
 
 
+@pytest.mark.parametrize("changes", range(4))
+def test_the_limit_holds_whatever_the_epoch_of_the_control_file(containers, changes):
+    """Also in a container whose file was changed once since it began."""
+    container = containers(cores=90)
+    for _ in range(changes):
+        container.limit(1000, cores=90)
+    container.ready().ask("kernels", "cuLaunchKernel", "k_1000us", 20)
+    assert first(container).launches == 20
+
+
 def test_captured_launches_cost_nothing_until_their_graph_runs(containers):
     """Capturing takes no GPU time."""
     container = containers(cores=50)

@@ -20,6 +20,17 @@ static int next_in_turn(const struct fg *fg, int card, int slot) {
     return -1;
 }
 
+/* Whoever has the card keeps it until its slice is used or it has nothing to do: a look at the
+ * clock ends no turn. */
+static int next_slot(const struct fg *fg, int card, uint64_t slice) {
+    const struct fg_card *c = &fg->st->cards[card];
+    const struct fg_turn *last = &c->turns[c->turns_taken % FG_TURNS];
+    int next = next_in_turn(fg, card, last->slot);
+    bool goes_on = last->to_ns == c->played_ns && last->to_ns - last->from_ns < slice;
+    return next >= 0 && goes_on && left_of(&fg->st->slots[last->slot].share[card]) > 0 ? last->slot
+                                                                                       : next;
+}
+
 /* Who runs alone keeps its turn, so that the log is not filled with turns that follow each other.
  */
 static struct fg_turn *begin_turn(struct fg_card *c, int slot, uint64_t done_ns) {
@@ -32,19 +43,26 @@ static struct fg_turn *begin_turn(struct fg_card *c, int slot, uint64_t done_ns)
     return turn;
 }
 
+/* What is left of a turn; who runs alone begins another in it. */
+static uint64_t left_of_turn(const struct fg_turn *turn, uint64_t slice) {
+    uint64_t used = turn->to_ns - turn->from_ns;
+    return used < slice ? slice - used : slice;
+}
+
 /* Lets the card run until `now`. */
 void fg_play_turns(struct fg *fg, int card, uint64_t now) {
     struct fg_card *c = &fg->st->cards[card];
     uint64_t slice = fg->st->modes.slice_us * 1000ull;
     while (c->played_ns < now) {
-        int slot = next_in_turn(fg, card, c->turns[c->turns_taken % FG_TURNS].slot);
+        int slot = next_slot(fg, card, slice);
         if (slot < 0) {
             c->played_ns = now;
             break;
         }
         struct fg_share *share = &fg->st->slots[slot].share[card];
         struct fg_turn *turn = begin_turn(c, slot, share->done_ns);
-        uint64_t ran = min64(min64(slice, left_of(share)), now - c->played_ns);
+        uint64_t most = min64(left_of_turn(turn, slice), left_of(share));
+        uint64_t ran = min64(most, now - c->played_ns);
         share->done_ns += ran;
         c->played_ns += ran;
         turn->to_ns = c->played_ns;

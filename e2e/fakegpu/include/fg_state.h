@@ -15,7 +15,7 @@
 #define FG_SLOTS 512
 #define FG_SAMPLES 64
 #define FG_EVENTS 64
-#define FG_TURNS 1024
+#define FG_TURNS 4096
 #define FG_FAULTS 8
 #define FG_MIB (1ull << 20)
 #define FG_NEVER UINT64_MAX

@@ -49,6 +49,14 @@ def test_with_slices_two_processes_share_the_card_at_once(make_node):
     assert short.ask("timeline", "k_20000us", 2)[1] == 0
 
 
+def test_with_slices_a_look_at_the_clock_ends_no_turn(make_node):
+    """The end of 60 ms waits for somebody else's 100, however often it is asked for."""
+    node = make_node(card(slice_us=100_000))
+    long, short = node.guest(), node.guest()
+    long.ask("launch", "k_600000000us")
+    assert short.ask("timeline", "k_60000us", 2)[2] == pytest.approx(160, abs=5)
+
+
 def test_with_slices_a_process_alone_takes_its_own_time(make_node):
     """Turns cost nothing while nobody else wants one."""
     guest = make_node(card(slice_us=2000)).guest()
