@@ -314,6 +314,14 @@ class FakeKubelet:
         """PreStartContainer; raises grpc.aio.AioRpcError with the plugin's words."""
         await self.plugin.call("PreStartContainer", api.PreStartContainerRequest(devices_ids=ids))
 
+    async def refused(self, ids):
+        """The plugin's words when it refuses a container start."""
+        try:
+            await self.start_container(ids)
+        except grpc.aio.AioRpcError as error:
+            return error.details()
+        raise AssertionError(f"the container with {ids} may start")
+
 
 class Plugin:
     """The plugin as kubelet sees it."""

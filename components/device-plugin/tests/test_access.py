@@ -19,7 +19,8 @@ def spec(**edits):
     return node_spec("/etc/cdi/nvidia.yaml", document)
 
 
-PLAIN, HOOKED = spec(deviceNodes=[{"path": "/dev/nvidia0"}]), spec(hooks=[{"path": "/hook"}])
+HOOK = {"hookName": "createContainer", "path": "/hook"}
+PLAIN, HOOKED = spec(deviceNodes=[{"path": "/dev/nvidia0"}]), spec(hooks=[HOOK])
 OFF = "CDI is switched off"
 
 
@@ -39,6 +40,8 @@ OFF = "CDI is switched off"
         (Wish.AUTO, OFF, [PLAIN, HOOKED], False, ("", "")),
         (Wish.AUTO, OFF, [], False, ("", "")),
         (Wish.LOCK, None, [HOOKED], True, ("lock", "runtime")),
+        (Wish.LOCK, None, [HOOKED], False, ("lock", "cdi")),
+        (Wish.LOCK, None, [], False, ("", "")),
     ],
 )
 def test_what_a_node_can_do(wish, off, specs, nvidia, can):
@@ -48,6 +51,22 @@ def test_what_a_node_can_do(wish, off, specs, nvidia, can):
     assert (found.reason is None) == (found.binding == "late")
     if off and found.binding != "late":
         assert off in found.reason
+
+
+@pytest.mark.parametrize(
+    ("off", "specs", "way"),
+    [(None, [HOOKED], "cdi"), (None, [], "runtime"), (OFF, [HOOKED], "runtime")],
+)
+def test_the_operator_may_prefer_cdi_with_the_lock(off, specs, way):
+    """Where there is some; else the NVIDIA runtime brings the cards."""
+    found = decide(Wish.LOCK, off, specs, nvidia_runtime=True, prefers_cdi=True)
+    assert (found.binding, found.way) == ("lock", way)
+
+
+def test_files_that_cannot_be_used_are_part_of_the_reason():
+    """Else nobody would look for the specification that is there."""
+    said = decide(Wish.LATE, None, [], nvidia_runtime=False, faults=["/etc/cdi/x is broken"]).reason
+    assert said.endswith("on the node; /etc/cdi/x is broken")
 
 
 def test_hooks_that_nobody_runs_are_named():

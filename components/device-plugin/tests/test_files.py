@@ -172,7 +172,11 @@ def test_variables_are_the_flags_defaults():
 
 @pytest.mark.parametrize(
     ("argv", "words"),
-    [([], "NODE_NAME"), (["--node-name=n", "--status-address=x"], "is no HOST:PORT")],
+    [
+        ([], "NODE_NAME"),
+        (["--node-name=n", "--status-address=x"], "is no HOST:PORT"),
+        (["--node-name=n", "--device-list-strategy=volume-mounts"], "has 'volume-mounts'; use"),
+    ],
 )
 def test_a_wrong_flag_ends_with_code_2(argv, words, capsys):
     """And says what to give."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import grpc
 import pytest
@@ -69,7 +70,7 @@ class Node:
         return [(d.uuid, d.memory_limit_bytes >> 20) for d in read_control(path).devices]
 
 
-def scenario(node, *pods, lock=LOCK, settings=AUTO, config=OFF + NVIDIA):
+def scenario(node, *pods, lock=LOCK, settings=AUTO, config=OFF + NVIDIA, flags=()):
     """Run a test on a node without CDI whose scheduler has bound these pods."""
     node.containerd.write_text(config)
 
@@ -87,7 +88,7 @@ def scenario(node, *pods, lock=LOCK, settings=AUTO, config=OFF + NVIDIA):
         async def body(server):
             nvml = FakeNvml(CARDS)
             more = {"nvml": nvml, "settings": settings}
-            async with whole(node, side(server), "--prestart-seconds=2", **more) as found:
+            async with whole(node, side(server), "--prestart-seconds=2", *flags, **more) as found:
                 kubelet, daemon = found
                 while "GPU-a-0" not in (slots := daemon.stock.slots()):
                     await kubelet.next_list()
@@ -376,6 +377,55 @@ def test_without_an_nvidia_runtime_a_plain_specification_is_spelled_out(node):
         assert answer.mounts[0].host_path == "/d/libcuda.so"
         assert answer.envs["NVIDIA_VISIBLE_DEVICES"] == "void"
         assert here.server.annotations[names.NODE_CARD_ACCESS] == "list"
+
+
+UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "by_field", "key"),
+    [
+        ((), True, None),
+        (("--device-list-strategy=cdi-cri",), True, None),
+        (("--device-list-strategy=cdi-annotations",), False, "cdi.k8s.io/"),
+        (
+            (
+                "--device-list-strategy=envvar,cdi-annotations,cdi-cri",
+                "--cdi-annotation-prefix=custom.cdi.k8s.io/",
+            ),
+            True,
+            "custom.cdi.k8s.io/",
+        ),
+    ],
+    ids=["default", "cri", "annotations", "all"],
+)
+def test_with_cdi_the_lock_names_the_cards(node, flags, by_field, key):
+    """HAMi's device list strategies: the runtime finds the node's own specification by name."""
+    named = [
+        {"name": name, "containerEdits": {"deviceNodes": [{"path": f"/dev/nvidia{name}"}]}}
+        for name in ("gpu0", "gpu1")
+    ]
+    document = {"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": named}
+    (node.static / "nvidia.yaml").write_text(json.dumps(document))
+    config = "version = 3\n" + (NVIDIA if flags else "")
+    lock, two = Settings(wish=Wish.LOCK), bound(grant=f"GPU-a,NVIDIA,1,0:{CARD},NVIDIA,2,0:;")
+
+    @scenario(node, two, settings=lock, config=config, flags=flags)
+    async def _(here):
+        answer = await here.allocate("GPU-a-0", "GPU-a-1")
+        qualified = ["nvidia.com/gpu=gpu0", "nvidia.com/gpu=gpu1"]
+        assert [d.name for d in answer.cdi_devices] == (qualified if by_field else [])
+        found = dict(answer.annotations)
+        assert list(found.values()) == ([",".join(qualified)] if key else [])
+        for name in found:
+            assert re.fullmatch(re.escape(f"{key}nvidia-device-plugin_") + UUID4, name)
+        assert answer.envs["NVIDIA_VISIBLE_DEVICES"] == "void"
+        assert [*answer.devices] == []
+        assert "/usr/local/vgpu/control" in [m.container_path for m in answer.mounts]
+        assert here.server.annotations[names.NODE_CARD_ACCESS] == "cdi"
+        await here.kubelet.start_container(["GPU-a-0", "GPU-a-1"])
+        assert here.limits() == [("GPU-a", 1), (CARD, 2)]
+        assert node.specs() == {}
 
 
 def test_the_node_says_what_it_speaks(node):

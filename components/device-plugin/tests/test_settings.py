@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hami_device_plugin.grant import ContainerGrant, Slice
-from hami_device_plugin.preparer import control
+from hami_device_plugin.limits import control
 from hami_device_plugin.settings import Settings, Wish, cluster_settings, node_settings
 from hamikit.deviceconfig import ConfigError
 from hamikit.region import Control, ControlDevice, ControlFlag, CorePolicy, OverheadPolicy

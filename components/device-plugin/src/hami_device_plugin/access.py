@@ -27,23 +27,46 @@ class Access:
 
 
 def decide(
-    wish: Wish, cdi_off: str | None, specs: Sequence[NodeSpec], *, nvidia_runtime: bool | None
+    wish: Wish,
+    cdi_off: str | None,
+    specs: Sequence[NodeSpec],
+    *,
+    nvidia_runtime: bool | None,
+    faults: Sequence[str] = (),
+    prefers_cdi: bool = False,
 ) -> Access:
     """What a node with these properties can do.
 
-    `nvidia_runtime` is None where it is not known; `specs` are its CDI specifications of cards.
+    `nvidia_runtime` is None where it is not known; `specs` are its CDI specifications of cards,
+    `faults` says of which files of that kind nothing can be made. With `prefers_cdi` the lock
+    protocol leaves the cards to CDI where it can, else to an NVIDIA runtime where there is one.
     """
     by_runtime = "" if nvidia_runtime is False else names.CARDS_BY_RUNTIME
+    no_way = "; ".join([_NO_WAY, *faults])
     if wish is not Wish.LOCK and cdi_off is None:
         way = names.CARDS_BY_CDI if specs else by_runtime
-        return Access(names.BINDING_LATE, way) if way else Access(reason=_NO_WAY)
+        return Access(names.BINDING_LATE, way) if way else Access(reason=no_way)
     if wish is Wish.LATE:
         return Access(reason=cdi_off)
+    return _locked(cdi_off, specs, by_runtime, no_way, prefers_cdi=prefers_cdi)
+
+
+def _locked(
+    cdi_off: str | None,
+    specs: Sequence[NodeSpec],
+    by_runtime: str,
+    no_way: str,
+    *,
+    prefers_cdi: bool,
+) -> Access:
     why = cdi_off or "the operator chose HAMi's lock protocol for this node"
-    if by_runtime:
+    by_cdi = cdi_off is None and bool(specs)
+    if by_runtime and not (by_cdi and prefers_cdi):
         return Access(names.BINDING_LOCK, by_runtime, why)
+    if by_cdi:
+        return Access(names.BINDING_LOCK, names.CARDS_BY_CDI, why)
     if not specs:
-        return Access(reason=f"{why}; {_NO_WAY}")
+        return Access(reason=f"{why}; {no_way}")
     if any(spec.has_hooks for spec in specs):
         return Access(
             reason=f"{why}; and without CDI nobody runs the hooks of {specs[-1].path}, so that "
@@ -68,9 +91,13 @@ class CardAccess:
         runtime: Runtime,
         specs: Callable[[], Sequence[NodeSpec]],
         on_change: Callable[[], None] = lambda: None,
+        *,
+        faults: Callable[[], Sequence[str]] = tuple,
+        prefers_cdi: bool = False,
     ) -> None:
+        self._prefers_cdi = prefers_cdi
         self._wish, self._runtime, self._specs = wish, runtime, specs
-        self._on_change = on_change
+        self._on_change, self._faults = on_change, faults
         self._telling, self._told = threading.Lock(), False
         # The first look takes most of a second (YAML), and kubelet is to be told before that.
         lock = wish() is Wish.LOCK
@@ -93,7 +120,14 @@ class CardAccess:
         """Look at the runtime's configuration and the CDI folders: both may just have changed."""
         specs = self._specs()
         runtime = self._runtime
-        found = decide(self._wish(), runtime.cdi_off(), specs, nvidia_runtime=runtime.has_nvidia())
+        found = decide(
+            self._wish(),
+            runtime.cdi_off(),
+            specs,
+            nvidia_runtime=runtime.has_nvidia(),
+            faults=self._faults(),
+            prefers_cdi=self._prefers_cdi,
+        )
         if found != self.now:
             self.now = found
             log.info(

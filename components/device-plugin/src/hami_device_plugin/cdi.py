@@ -1,14 +1,21 @@
 """CDI specifications as values: the chosen cards' edits from the node's own, and ours."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from hami_device_plugin.grant import ContainerGrant
 from hamikit import names
 
 MIN_VERSION = "0.5.0"
 """What our own edits need; a merged spec needs at least what the node's own spec says."""
+
+# Fields and the CDI version that they came with: a runtime refuses a spec that has a field which is
+# younger than its cdiVersion (CDI SPEC.md, "Released versions").
+_SINCE = {"additionalGids": "0.7.0", "intelRdt": "0.7.0", "netDevices": "1.1.0"}
 
 Edits = Mapping[str, Any]
 """A spec's containerEdits: mostly lists, by key; those of later CDI versions pass through."""
@@ -45,6 +52,46 @@ class HostPaths:
     usage: str
 
 
+class _Node(msgspec.Struct):
+    path: str
+    hostPath: str | None = None  # noqa: N815 - CDI's names
+    permissions: str | None = None
+
+
+class _Mount(msgspec.Struct):
+    hostPath: str  # noqa: N815
+    containerPath: str  # noqa: N815
+    options: list[str] | None = None
+
+
+class _Hook(msgspec.Struct):
+    hookName: str  # noqa: N815
+    path: str
+    args: list[str] | None = None
+    env: list[str] | None = None
+
+
+class _Edits(msgspec.Struct):
+    env: list[str] | None = None
+    deviceNodes: list[_Node] | None = None  # noqa: N815
+    mounts: list[_Mount] | None = None
+    hooks: list[_Hook] | None = None
+    additionalGids: list[int] | None = None  # noqa: N815
+
+
+class _Device(msgspec.Struct):
+    name: str | int
+    containerEdits: _Edits | None = None  # noqa: N815
+
+
+class _Document(msgspec.Struct):
+    """What we rely on; what we do not know passes through to the runtime."""
+
+    cdiVersion: str  # noqa: N815
+    devices: list[_Device] | None = None
+    containerEdits: _Edits | None = None  # noqa: N815
+
+
 def node_spec(path: str, document: Any) -> NodeSpec | None:
     """Narrow a parsed CDI file; None when it is not about NVIDIA cards.
 
@@ -54,14 +101,34 @@ def node_spec(path: str, document: Any) -> NodeSpec | None:
     if not isinstance(document, Mapping) or document.get("kind") != names.CDI_KIND_NVIDIA:
         return None
     try:
-        devices = {
-            str(device["name"]): dict(device.get("containerEdits") or {})
-            for device in document.get("devices") or ()
-        }
-        common = dict(document.get("containerEdits") or {})
-        return NodeSpec(path, str(document["cdiVersion"]), common, devices)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CdiError(f"{path} is no CDI specification: {error!r}; generate it anew") from error
+        # YAML has values that our own spec, which is JSON, could not repeat: dates, loops, .nan.
+        plain = json.loads(json.dumps(document, allow_nan=False))
+        msgspec.convert(plain, _Document)
+        version = plain["cdiVersion"]
+        _order(version)
+    except (TypeError, ValueError, RecursionError, msgspec.ValidationError, CdiError) as error:
+        raise CdiError(f"{path} is no CDI specification: {error}; generate it anew") from error
+    devices: dict[str, Edits] = {}
+    for device in plain.get("devices") or ():
+        name = str(device["name"])
+        if name in devices:
+            raise CdiError(f"{path} has two devices {name!r}; generate it anew")
+        devices[name] = _some(device.get("containerEdits"))
+    return NodeSpec(path, version, _some(plain.get("containerEdits")), devices)
+
+
+def _some(edits: Mapping[str, Any] | None) -> Edits:
+    """Edits without those that are null: YAML writes an empty list so."""
+    return {key: value for key, value in (edits or {}).items() if value is not None}
+
+
+def qualified_names(specs: Sequence[NodeSpec], cards: Sequence[tuple[str, int]]) -> list[str]:
+    """These cards (UUID, index) as a runtime with CDI finds them in the node's specifications.
+
+    Raises:
+        CdiError: a card is in none of the specs.
+    """
+    return [f"{names.CDI_KIND_NVIDIA}={_find(specs, uuid, index)[1]}" for uuid, index in cards]
 
 
 def card_edits(specs: Sequence[NodeSpec], cards: Sequence[tuple[str, int]]) -> tuple[str, Edits]:
@@ -147,8 +214,9 @@ def _mount(host: str, container: str, access: str) -> dict[str, Any]:
 
 def specification(name: str, version: str, edits: Edits) -> dict[str, Any]:
     """The whole document for one container's device."""
+    needed = [since for field, since in _SINCE.items() if edits.get(field)]
     return {
-        "cdiVersion": max(version, MIN_VERSION, key=_order),
+        "cdiVersion": max(version, MIN_VERSION, *needed, key=_order),
         "kind": names.CDI_KIND,
         "devices": [{"name": name, "containerEdits": dict(edits)}],
     }
@@ -158,4 +226,4 @@ def _order(version: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in version.removeprefix("v").split("."))
     except ValueError as error:
-        raise CdiError(f"CDI version {version!r} is no version; generate the spec anew") from error
+        raise CdiError(f"cdiVersion {version!r} is no version") from error

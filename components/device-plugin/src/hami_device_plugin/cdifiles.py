@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +20,46 @@ log = structlog.get_logger()
 TEMPORARY = ".tmp"
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a file said when it had this time, size and inode; or why it cannot be used."""
+
+    stamp: tuple[int, int, int]
+    spec: NodeSpec | None = None
+    fault: str | None = None
+
+
 class CdiFiles:
     """The runtime's CDI folders, lowest priority first, and the one that our specs go to."""
 
     def __init__(self, folders: Sequence[Path], dynamic: Path) -> None:
         self._folders, self._dynamic = folders, dynamic
         # A spec of eight cards takes most of a second to parse, so it is kept until it changes.
-        self._parsed: dict[Path, tuple[tuple[int, int, int], NodeSpec | None]] = {}
+        self._kept: dict[Path, _Kept] = {}
 
     def node_specs(self) -> list[NodeSpec]:
         """The node's own specifications of NVIDIA cards, lowest priority first."""
-        found: list[NodeSpec] = []
+        self._kept = {path: kept for path in self._paths() if (kept := self._read(path))}
+        return [kept.spec for kept in self._kept.values() if kept.spec is not None]
+
+    def faults(self) -> list[str]:
+        """Why some files could not be used at the last look, a sentence each."""
+        return [kept.fault for kept in self._kept.values() if kept.fault is not None]
+
+    def _paths(self) -> Iterator[Path]:
         for folder in self._folders:
             for path in sorted(folder.glob("*")):
-                if path.suffix not in (".json", ".yaml", ".yml") or _is_ours(path):
-                    continue
-                spec = self._read(path)
-                if spec is not None:
-                    found.append(spec)
-        return found
+                if path.suffix in (".json", ".yaml", ".yml") and not _is_ours(path):
+                    yield path
 
-    def _read(self, path: Path) -> NodeSpec | None:
+    def _read(self, path: Path) -> _Kept | None:
         try:
             status = path.stat()
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-            kept = self._parsed.get(path)
-            if kept is None or kept[0] != stamp:
-                kept = self._parsed[path] = (stamp, node_spec(str(path), _load(path)))
-        except (OSError, ValueError, YAMLError, CdiError) as error:
-            # The runtime skips such a file too; it may well be about somebody else's devices.
-            log.warning("CDI file cannot be used", path=str(path), error=str(error))
-            return None
-        return kept[1]
+        except OSError:
+            return None  # gone meanwhile, or a link that leads nowhere
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        kept = self._kept.get(path)
+        return kept if kept and kept.stamp == stamp else _parsed(path, stamp)
 
     def write(self, name: str, document: Mapping[str, Any]) -> bool:
         """Put one of our specs in place; whether this changed anything on disk."""
@@ -118,6 +127,23 @@ def _is_ours(path: Path) -> bool:
     return path.name.startswith(names.CDI_FILE_PREFIX)
 
 
+def _parsed(path: Path, stamp: tuple[int, int, int]) -> _Kept:
+    try:
+        return _Kept(stamp, node_spec(str(path), _load(path)))
+    except CdiError as error:
+        fault = str(error)
+    except (OSError, ValueError, YAMLError, RecursionError) as error:
+        fault = f"{path} cannot be read: {' '.join(str(error).split())}"
+    # The runtime skips such a file too; it may well be about somebody else's devices.
+    log.warning("CDI file cannot be used", path=str(path), error=fault)
+    return _Kept(stamp, fault=fault)
+
+
 def _load(path: Path) -> Any:
     text = path.read_text(encoding="utf-8")
-    return json.loads(text) if path.suffix == ".json" else YAML(typ="safe").load(text)
+    if path.suffix == ".json":
+        return json.loads(text)
+    # As the runtimes read it, in Go: 0660 is octal, `no` is false.
+    yaml = YAML(typ="safe")
+    yaml.version = (1, 1)
+    return yaml.load(text)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hami_device_plugin.answer import STRATEGIES, CdiTelling
 from hami_device_plugin.xids import XidPolicy
 from hamikit import names
 
@@ -34,6 +35,7 @@ class Config:
     quiet_s: float
     topology: bool
     xids: XidPolicy
+    cdi_telling: CdiTelling
     once: bool
     uninstall: bool
     log_level: str
@@ -53,6 +55,9 @@ class Config:
         host, _, port = options.status_address.rpartition(":")
         if not port.isdigit():
             parser.error(f"--status-address {options.status_address!r} is no HOST:PORT")
+        strategies = {word.strip() for word in options.device_list_strategy.split(",")} - {""}
+        if unknown := sorted(strategies.difference(STRATEGIES)):
+            parser.error(f"--device-list-strategy has {unknown[0]!r}; use {', '.join(STRATEGIES)}")
         plugin_dir = Path(options.plugin_dir)
         checkpoint = options.checkpoint or plugin_dir / CHECKPOINT_NAME
         return cls(
@@ -74,6 +79,7 @@ class Config:
             quiet_s=options.recovery_seconds,
             topology=options.enable_topology_score == "true",
             xids=XidPolicy.read(environ),
+            cdi_telling=CdiTelling(frozenset(strategies), options.cdi_annotation_prefix),
             once=options.once,
             uninstall=options.uninstall,
             log_level=options.log_level,
@@ -104,6 +110,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("--status-address", "STATUS_ADDRESS", f"0.0.0.0:{names.PORT_PLUGIN_STATUS}", "HOST:PORT")
     flag("--log-level", "LOG_LEVEL", "info", "debug, info, warning or error")
     flag("--enable-topology-score", "ENABLE_TOPOLOGY_SCORE", "", "`true`: announce pair scores")
+    flag("--device-list-strategy", "DEVICE_LIST_STRATEGY", "", "HAMi's; with its lock protocol")
+    prefix = names.CDI_ANNOTATION_PREFIX
+    flag("--cdi-annotation-prefix", "CDI_ANNOTATION_PREFIX", prefix, "for cdi-annotations")
     for name, default, text in (
         ("--scan-seconds", 30.0, "how often node and leftovers are looked at"),
         ("--recovery-seconds", 60.0, "how long an error counts for which NVML asks no repair"),

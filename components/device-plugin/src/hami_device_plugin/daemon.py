@@ -1,12 +1,9 @@
 """The running plugin: its parts wired together, started in the right order, ended in order."""
 
 import asyncio
-import contextlib
-import os
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -24,6 +21,7 @@ from hami_device_plugin.health import Cards, Health, Report
 from hami_device_plugin.hostfiles import HostFiles
 from hami_device_plugin.identity import IdentityError
 from hami_device_plugin.kubelet import Registrar
+from hami_device_plugin.listening import is_same, listen
 from hami_device_plugin.metrics import Metrics
 from hami_device_plugin.pods import Pods
 from hami_device_plugin.preparer import Parts, Preparer
@@ -87,7 +85,12 @@ class Daemon:
         self.cdi = CdiFiles(config.cdi_dirs, config.cdi_dynamic_dir)
         runtime = Runtime(config.containerd_config, config.cdi_dynamic_dir)
         self.access = CardAccess(
-            lambda: self.settings.wish, runtime, self.cdi.node_specs, self._on_access
+            lambda: self.settings.wish,
+            runtime,
+            self.cdi.node_specs,
+            self._on_access,
+            faults=self.cdi.faults,
+            prefers_cdi=config.cdi_telling.preferred,
         )
         self._cluster: ClusterSide | None = None
         self._lockstep: Locked | None = None
@@ -123,7 +126,9 @@ class Daemon:
             f"{SOCKET_FOLDER}/{self.socket.name}",
             self.stock.resource,
             self._on_registered,
-            needed=lambda: self._kubelet_missing() is not None and _is(self.socket, self._inode),
+            needed=lambda: (
+                self._kubelet_missing() is not None and is_same(self.socket, self._inode)
+            ),
             options=wants,
         )
         prestart = Prestart(preparer, self.news, self._fetch, limit_s=self.config.prestart_s)
@@ -138,7 +143,7 @@ class Daemon:
             numa=self.standing.numa,
         )
         self._service = service
-        server = await self._serve(service)
+        server = await listen(self.socket, service.handler())
         self._inode = self.socket.stat().st_ino
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(registrar.run()),
@@ -168,20 +173,8 @@ class Daemon:
             cdi=self.cdi,
             access=self.access,
             report=self._warn,
+            cdi_telling=self.config.cdi_telling,
         )
-
-    async def _serve(self, service: DevicePlugin) -> grpc.aio.Server:
-        self.socket.parent.mkdir(exist_ok=True, mode=0o750)
-        # gRPC removes the path it bound when it ends. Under that name there is nothing any more, so
-        # a predecessor that ends late leaves its successor's socket in place.
-        bound = self.socket.with_name(f"{self.socket.stem}-{os.getpid()}.new")
-        bound.unlink(missing_ok=True)
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers((service.handler(),))
-        server.add_insecure_port(f"unix:{bound}")
-        await server.start()
-        bound.rename(self.socket)
-        return server
 
     async def _start_cluster(self, preparer: Preparer) -> None:
         self._cluster = await asyncio.to_thread(self._connect, self)
@@ -215,7 +208,7 @@ class Daemon:
     async def _end(self, server: grpc.aio.Server, tasks: Sequence[asyncio.Task[Any]]) -> None:
         self.lifecycle.stop()
         self._scan_stop.set()
-        replaced = not _is(self.socket, self._inode)
+        replaced = not is_same(self.socket, self._inode)
         if self._cluster is not None and not replaced:
             # A successor that took over our socket is on duty already: nothing to pause for.
             await self._cluster.pause()
@@ -299,9 +292,3 @@ class Daemon:
 
     def _cluster_missing(self) -> str | None:
         return "not connected" if self._cluster is None else self._cluster.missing()
-
-
-def _is(path: Path, inode: int) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.stat(path).st_ino == inode
-    return False

@@ -11,7 +11,7 @@ import structlog
 
 from hami_device_plugin import cdi, lock
 from hami_device_plugin.access import CardAccess
-from hami_device_plugin.answer import spelled_out
+from hami_device_plugin.answer import CdiTelling, spelled_out
 from hami_device_plugin.api.deviceplugin_pb2 import ContainerAllocateResponse
 from hami_device_plugin.cdi import CdiError
 from hami_device_plugin.cdifiles import CdiFiles
@@ -26,6 +26,7 @@ from hami_device_plugin.grant import (
 from hami_device_plugin.hostfiles import HostFiles, NotDelivered
 from hami_device_plugin.identity import Checkpoint, Held, IdentityError
 from hami_device_plugin.invariant import excess
+from hami_device_plugin.limits import control
 from hami_device_plugin.pods import Pods
 from hami_device_plugin.refusal import NoGrant, PodUnknown, Refusal
 from hami_device_plugin.settings import Settings
@@ -33,18 +34,10 @@ from hami_device_plugin.stock import Stock
 from hamikit import names
 from hamikit.codec import RegisteredDevice
 from hamikit.objects import Pod
-from hamikit.region import (
-    Control,
-    ControlDevice,
-    ControlFlag,
-    CorePolicy,
-    OverheadPolicy,
-    RegionError,
-)
+from hamikit.region import RegionError
 
 log = structlog.get_logger()
 
-MIB = 1024 * 1024
 T = TypeVar("T")
 
 
@@ -62,6 +55,7 @@ class Parts:
     access: CardAccess
     report: Callable[[Pod, str, str], None]
     """Writes a warning event: pod, reason, text."""
+    cdi_telling: CdiTelling
 
 
 class Preparer:
@@ -227,12 +221,11 @@ class Preparer:
         """The CDI version and all that has to be changed for a container to run with its grant."""
         parts = self._parts
         paths = parts.files.paths(grant.uid, container.name, grant.library)
-        chosen = [(part.uuid, cards[part.uuid].index) for part in container.slices]
         version, edits, visible = cdi.MIN_VERSION, cdi.NOTHING, names.VISIBLE_VOID
         if parts.access.now.way == names.CARDS_BY_RUNTIME:
-            visible = ",".join(uuid for uuid, _ in chosen)
-        else:
-            version, edits = cdi.card_edits(parts.cdi.node_specs(), chosen)
+            visible = ",".join(part.uuid for part in container.slices)
+        elif not self._by_name():
+            version, edits = cdi.card_edits(parts.cdi.node_specs(), _indexed(container, cards))
         ours = cdi.our_edits(
             container,
             paths,
@@ -271,9 +264,20 @@ class Preparer:
         cards = [lock.physical_id(s) for s in ids] if settings.prefer_ids else None
         name = pod.all_containers[turn.index].name
         grant = grant.with_slices(name, slices_of(turn.devices, cards))
-        _, edits = self._edits(grant, grant.of(name), self._cards(grant))
+        cards_now, container = self._cards(grant), grant.of(name)
+        _, edits = self._edits(grant, container, cards_now)
+        answer = spelled_out(edits)
+        if self._by_name():
+            specs = parts.cdi.node_specs()
+            devices = cdi.qualified_names(specs, _indexed(container, cards_now))
+            answer.MergeFrom(parts.cdi_telling.tell(devices))
         self._keep(grant)
-        return spelled_out(edits)
+        return answer
+
+    def _by_name(self) -> bool:
+        """Whether the runtime finds the cards by their names in the node's own specification."""
+        now = self._parts.access.now
+        return (now.binding, now.way) == (names.BINDING_LOCK, names.CARDS_BY_CDI)
 
     def _first(self, pod: Pod, turn: lock.Turn) -> PodGrant:
         """The pod's grant from what is kept, else from its annotations; not checked yet."""
@@ -289,23 +293,7 @@ class Preparer:
         return msgspec.structs.replace(grant, library=library, checked=False)
 
 
-def control(container: ContainerGrant, settings: Settings) -> Control:
-    """A container's limits as its control file says them."""
-    policy = CorePolicy[(settings.family.core_policy or "default").upper()]
-    scaling = settings.memory_scaling
-    return Control(
-        devices=tuple(
-            ControlDevice(
-                part.uuid,
-                part.memory_mib * MIB,
-                part.cores,
-                int(part.memory_mib * MIB / scaling) if scaling > 1 else 0,
-            )
-            for part in container.slices
-        ),
-        flags=ControlFlag.ENV_MAY_LOOSEN if settings.env_may_loosen else ControlFlag.NONE,
-        priority=container.priority,
-        core_policy=CorePolicy.DISABLE if settings.disable_core_limit else policy,
-        overhead_policy=OverheadPolicy[settings.overhead.name],
-        log_level=settings.log_level,
-    )
+def _indexed(
+    container: ContainerGrant, cards: Mapping[str, RegisteredDevice]
+) -> list[tuple[str, int]]:
+    return [(part.uuid, cards[part.uuid].index) for part in container.slices]
