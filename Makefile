@@ -14,7 +14,7 @@ MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src/hami_*)
 PYTHON_COMPONENTS := $(addprefix components/,webhook extender device-plugin monitor)
 C_SOURCES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: mutants mutate help setup lint format unit up down images install uninstall env demo e2e test soak skew bench-extender release bench-webhook bench-core bench-gpu
+.PHONY: mutants mutate help setup lint format unit up down images install uninstall env demo e2e test soak skew bench-extender release bench-webhook bench-core bench-gpu bench-node
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ bench-extender: setup ## the extender's speed, memory and packing; PAIRS=1 for a
 
 bench-core: setup ## the limiter beside the bare driver: cost of calls, true shares; takes a quarter of an hour
 	@$(RUN) python bench/core
+
+bench-node: install ## the device plugin: kubelet's waits, memory, rest, 40 pods; NODE_BENCH="calls --rest-seconds 60" for a quick look
+	@PYTHONPATH=. $(RUN) python bench/node $(NODE_BENCH)
 
 down: ## remove the cluster and everything it needed, but not the cache
 	@$(LAB) down

@@ -6,7 +6,8 @@ import pytest
 from plugin_api import ApiServer
 
 from hami_device_plugin.access import Access
-from hami_device_plugin.announce import PAUSED_BY_US, Announcer, Stand, difference, wanted
+from hami_device_plugin.announce import PAUSED_BY_US, Announcer, difference, wanted
+from hami_device_plugin.stand import Stand
 from hamikit import names
 from hamikit.cluster import Unreachable
 from hamikit.codec import RegisteredDevice

@@ -8,11 +8,11 @@ from plugin_api import ApiServer
 from plugin_kit import make_pod
 
 from hami_device_plugin.access import CardAccess
-from hami_device_plugin.announce import Stand
 from hami_device_plugin.cluster_side import ClusterSide
 from hami_device_plugin.pods import Pods
 from hami_device_plugin.runtime import Runtime
 from hami_device_plugin.settings import Wish
+from hami_device_plugin.stand import Stand
 from hamikit import names
 from hamikit.codec import RegisteredDevice
 

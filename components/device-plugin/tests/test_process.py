@@ -2,43 +2,26 @@
 
 import asyncio
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import grpc
 import pytest
 from plugin_api import ApiServer
-from plugin_kit import DEADLINE_S, FakeKubelet, make_pod, run
+from plugin_kit import FakeKubelet, make_pod, run
+from plugin_process import TOOLS, Process, build_fakegpu, install_cards, listed, registered, until
 
 from hamikit import names
 from hamikit.codec import decode_register
 from hamikit.region import read_control
 
-REPOSITORY = Path(__file__).parents[3]
-TOOLS = Path(sys.executable).parent
-
 
 @pytest.fixture(scope="session")
 def fakegpu(tmp_path_factory):
     """The simulated driver, built once."""
-    folder = tmp_path_factory.mktemp("fakegpu")
-    environment = {**os.environ, "PATH": f"{TOOLS}:{os.environ['PATH']}"}
-    source = REPOSITORY / "e2e/fakegpu"
-    for command in (["meson", "setup", folder, source], ["ninja", "-C", folder]):
-        subprocess.run(command, check=True, capture_output=True, env=environment)
-    return folder / "fakegpu"
-
-
-def install_cards(node, fakegpu):
-    """Put four cards and their driver on the node."""
-    kinds = REPOSITORY / "e2e/fakegpu/cards/a100.txt"
-    root, spec = node.root / "driver", node.static / "nvidia.yaml"
-    where = ["--root", root, "--cdi", spec, "--cards", kinds, "--seed", "n1"]
-    subprocess.run([fakegpu, "install", *where], check=True, capture_output=True)
+    return build_fakegpu(tmp_path_factory.mktemp("fakegpu"))
 
 
 @pytest.fixture
@@ -51,73 +34,6 @@ def cards(node, fakegpu):
         subprocess.run([fakegpu, verb, "--state", state, *what], check=True, capture_output=True)
 
     return simulate
-
-
-class Process:
-    """The plugin as a process of its own."""
-
-    def __init__(self, node, server, *more):
-        kubeconfig = server.kubeconfig(node.root / "kubeconfig")
-        flags = {
-            "--node-name": "n1",
-            "--plugin-dir": node.plugins,
-            "--cdi-dirs": f"{node.static},{node.cdi}",
-            "--cdi-dynamic-dir": node.cdi,
-            "--hook-path": node.vgpu.parent,
-            "--containerd-config": node.containerd,
-            "--driver-root": node.root / "driver",
-            "--status-address": "127.0.0.1:0",
-            "--scan-seconds": "5",
-        }
-        self._command = [
-            TOOLS / "hami-device-plugin",
-            *(f"{k}={v}" for k, v in flags.items()),
-            *more,
-        ]
-        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
-        self._process = None
-
-    async def __aenter__(self):
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_):
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-
-    async def start(self):
-        """Start it, for the first time or again."""
-        self._process = await asyncio.create_subprocess_exec(*self._command, env=self._environment)
-
-    async def end(self, number):
-        """Send a signal and return the exit status."""
-        self._process.send_signal(number)
-        return await asyncio.wait_for(self._process.wait(), DEADLINE_S)
-
-
-async def until(ask, what):
-    """What `ask` returns, once it is something, asked again whenever the loop comes round."""
-    for _ in range(int(DEADLINE_S / 0.02)):
-        answer = ask()
-        if answer:
-            return answer
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"waited {DEADLINE_S} s for {what}")
-
-
-async def listed(kubelet, healthy):
-    """The first list with so many healthy slots."""
-    while True:
-        slots = await kubelet.next_list()
-        if sum(slots.values()) == healthy:
-            return slots
-
-
-def registered(server):
-    """The node's cards as announced."""
-    text = server.annotations.get(names.NODE_REGISTER)
-    return decode_register(text) if text else []
 
 
 def test_killed_and_started_again_it_serves_the_old_grants(node, cards):
@@ -287,6 +203,12 @@ def test_ends_in_order_on_sigterm(node, cards):
 
     with ApiServer() as server:
         run(scenario(server))
+
+
+def test_kubelet_is_told_before_the_clients_libraries_are_read():
+    """The Kubernetes client takes half of the imports' time; meanwhile kubelet would fail pods."""
+    code = "import sys, hami_device_plugin.__main__; sys.exit('kubernetes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_wrong_configuration_is_one_line_and_code_2(node):

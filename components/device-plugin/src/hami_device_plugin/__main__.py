@@ -21,7 +21,6 @@ from hami_device_plugin.settings import Settings
 from hami_device_plugin.settings_files import SettingsFiles, load
 from hami_device_plugin.uninstall import Uninstaller
 from hamikit import logs
-from hamikit.cluster import Api, ApiError, Unreachable
 from hamikit.codec import encode_register
 from hamikit.deviceconfig import ConfigError
 from hamikit.gpu import GpuError, Nvml
@@ -66,6 +65,9 @@ def once(nvml: Nvml, settings: Settings) -> int:
 
 def uninstall(config: Config) -> int:
     """Look until told to end: a DaemonSet's pod must not end by itself."""
+    # Slow to import, and the plugin itself is to tell kubelet first.
+    from hamikit.cluster import Api, ApiError, Unreachable  # noqa: PLC0415
+
     files = HostFiles(config.vgpu_dir)
     cdi = CdiFiles(config.cdi_dirs, config.cdi_dynamic_dir)
     sockets = config.plugin_dir / SOCKET_FOLDER

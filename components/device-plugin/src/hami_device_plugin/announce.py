@@ -1,16 +1,16 @@
 """What the node's object says about its cards: patched when it differs, and only then."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from hami_device_plugin.access import Access
+from hami_device_plugin.stand import Stand
 from hamikit import names
 from hamikit.cluster import ApiError, Unreachable
-from hamikit.codec import RegisteredDevice, encode_register
+from hamikit.codec import encode_register
 from hamikit.objects import Node
 
 log = structlog.get_logger()
@@ -28,15 +28,6 @@ class NodeApi(Protocol):
 
     def patch(self, path: str, body: Any) -> bytes:
         """JSON merge patch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stand:
-    """What there is to tell: cards, how they are connected, why they cannot be read."""
-
-    devices: Sequence[RegisteredDevice] = ()
-    scores: str | None = None
-    fault: str | None = None
 
 
 def wanted(stand: Stand, access: Access, paused: str | None) -> dict[str, str | None]:

@@ -18,6 +18,7 @@ from hamikit import names
 log = structlog.get_logger()
 
 TEMPORARY = ".tmp"
+SUFFIXES = (".json", ".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,10 @@ class CdiFiles:
 
     def _paths(self) -> Iterator[Path]:
         for folder in self._folders:
-            for path in sorted(folder.glob("*")):
-                if path.suffix in (".json", ".yaml", ".yml") and not _is_ours(path):
-                    yield path
+            # Names before paths: most of them are our own, one for each container of the node.
+            for name in sorted(_listed(folder)):
+                if name.endswith(SUFFIXES) and not name.startswith(names.CDI_FILE_PREFIX):
+                    yield folder / name
 
     def _read(self, path: Path) -> _Kept | None:
         try:
@@ -123,8 +125,11 @@ def remove_temporaries(folder: Path, prefix: str, old: float) -> None:
             path.unlink(missing_ok=True)
 
 
-def _is_ours(path: Path) -> bool:
-    return path.name.startswith(names.CDI_FILE_PREFIX)
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def _parsed(path: Path, stamp: tuple[int, int, int]) -> _Kept:

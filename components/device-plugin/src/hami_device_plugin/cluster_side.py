@@ -9,9 +9,10 @@ import structlog
 from kubernetes.config import ConfigException
 
 from hami_device_plugin.access import Access, CardAccess
-from hami_device_plugin.announce import PAUSED_BY_US, Announcer, Stand
+from hami_device_plugin.announce import PAUSED_BY_US, Announcer
 from hami_device_plugin.lockstep import Lockstep, Spells
 from hami_device_plugin.pods import Pods
+from hami_device_plugin.stand import Stand
 from hamikit import names
 from hamikit.cluster import Api, ApiError, Unreachable
 from hamikit.deviceconfig import ConfigError

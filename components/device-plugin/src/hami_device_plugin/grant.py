@@ -52,6 +52,16 @@ class PodGrant(msgspec.Struct, frozen=True):
         """`namespace/name`."""
         return f"{self.namespace}/{self.name}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its containers with a share."""
+        return tuple(container.name for container in self.containers)
+
+    @property
+    def uuids(self) -> frozenset[str]:
+        """The cards that it has a share of."""
+        return frozenset(part.uuid for container in self.containers for part in container.slices)
+
     def of(self, container: str) -> ContainerGrant:
         """One container's share.
 

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,16 +145,16 @@ class HostFiles:
             except FileNotFoundError:
                 continue  # swept meanwhile
 
-    def in_use(self, uid: str) -> bool:
-        """Whether a process of any container of this pod still has the limiter loaded.
+    def in_use(self, uid: str, containers: Iterable[str] | None = None) -> bool:
+        """Whether a process of these containers of a pod, or of any, has the limiter loaded still.
 
         Each such process holds a lock in its usage file that the kernel drops when it dies.
         """
-        return any(
-            _locked(folder / names.USAGE_NAME)
-            for folder in self._containers.glob(f"{uid}_*")
-            if folder.is_dir()
-        )
+        if containers is not None:
+            folders = [self._folder(uid, container) for container in containers]
+        else:
+            folders = [path for path in self._containers.glob(f"{uid}_*") if path.is_dir()]
+        return any(_locked(folder / names.USAGE_NAME) for folder in folders)
 
     def _folder(self, uid: str, container: str) -> Path:
         return self._containers / f"{uid}_{container}"

@@ -52,7 +52,12 @@ def excess(
 
     `others` are the pods whose containers exist. Every card of the pod must be among `cards`.
     """
-    loads = [(other.key, peak(other.containers)) for other in others if other.uid != pod.uid]
+    mine = pod.uuids
+    loads = [
+        (other.key, peak(other.containers))
+        for other in others
+        if other.uid != pod.uid and not mine.isdisjoint(other.uuids)
+    ]
     for uuid, wanted in sorted(peak(pod.containers).items()):
         holders = tuple(key for key, load in loads if uuid in load)
         held = sum((load.get(uuid, NOTHING) for _, load in loads), NOTHING)

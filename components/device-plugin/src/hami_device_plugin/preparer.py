@@ -179,7 +179,7 @@ class Preparer:
         cards = self._parts.stock.cards()
         if cards is None:
             raise Refusal("card-missing", "the cards of this node are not read yet", late=True)
-        wanted = {part.uuid for container in grant.containers for part in container.slices}
+        wanted = grant.uuids
         if missing := sorted(wanted - cards.keys()):
             raise Refusal(
                 "card-missing",
@@ -198,7 +198,7 @@ class Preparer:
         return [
             grant
             for uid, grant in self.admitted.items()
-            if grant.checked and (uid in living or parts.files.in_use(uid))
+            if grant.checked and (uid in living or parts.files.in_use(uid, grant.names))
         ]
 
     def _put(

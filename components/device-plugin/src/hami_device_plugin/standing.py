@@ -6,11 +6,11 @@ from typing import Any
 import structlog
 
 from hami_device_plugin import inventory, links
-from hami_device_plugin.announce import Stand
 from hami_device_plugin.health import Report
 from hami_device_plugin.lock import physical_id
 from hami_device_plugin.metrics import Metrics
 from hami_device_plugin.settings import Settings, changes
+from hami_device_plugin.stand import Stand
 from hami_device_plugin.stock import Stock
 from hami_device_plugin.topology import Scores, encode_scores
 

@@ -93,14 +93,17 @@ _SYS_FUTEX: Final = {"x86_64": 202, "aarch64": 98}
 
 
 def _replace(path: Path, image: bytes, mode: int) -> None:
-    """Create or replace a file so that nobody ever opens a half-written one."""
+    """Create or replace a file so that nobody ever opens a half-written one.
+
+    Without a sync, which may take long on a busy disk: after a crash of the node every container
+    starts anew, and a file that is not whole is made anew then.
+    """
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(image)
             file.flush()
             os.fchmod(fd, mode)
-            os.fsync(fd)
         Path(temporary).rename(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
