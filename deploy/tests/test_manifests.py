@@ -25,7 +25,7 @@ FEATURES = sorted(path.name for path in (DEPLOY / "features").iterdir())
 # From the oldest that is supported to the newest that the validator knows.
 VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
 # Of other projects; what they look like is not in Kubernetes' own schema.
-FOREIGN = {"Certificate", "Issuer", "ServiceMonitor"}
+FOREIGN = {"Certificate", "Issuer", "PrometheusRule", "ServiceMonitor"}
 
 if shutil.which("kubectl") is None:
     # `make e2e` brings one along and runs these again.
