@@ -14,7 +14,7 @@ MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src/hami_*)
 PYTHON_COMPONENTS := $(addprefix components/,webhook extender device-plugin monitor)
 C_SOURCES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: mutants mutate help setup lint format unit up down images install uninstall env demo e2e test soak skew bench-extender release bench-webhook bench-core bench-gpu bench-node
+.PHONY: mutants mutate help setup lint format unit up down images install uninstall env demo e2e test soak skew bench-extender release bench-webhook bench-core bench-gpu bench-node bench-monitor
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,8 @@ bench-core: setup ## the limiter beside the bare driver: cost of calls, true sha
 
 bench-node: install ## the device plugin: kubelet's waits, memory, rest, 40 pods; NODE_BENCH="calls --rest-seconds 60" for a quick look
 	@PYTHONPATH=. $(RUN) python bench/node $(NODE_BENCH)
+bench-monitor: setup ## scrape and audit of a full node, beside an exporter of nothing
+	@$(RUN) python bench/monitor
 
 down: ## remove the cluster and everything it needed, but not the cache
 	@$(LAB) down

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 from ruamel.yaml import YAML
 
-from e2e.kube import wait_until
+from e2e.kube import Kube, wait_until
 from e2e.lab import config as lab_config
 from e2e.lab.errors import LabError
 
@@ -27,7 +27,6 @@ PORTS = {
     "hami-device-plugin": "9397",
     "hami-monitor": "9394",
 }
-_META = "__meta_kubernetes_pod_"
 
 
 def program(name: str) -> str:
@@ -96,9 +95,12 @@ class Prometheus:
         return "; ".join(silent) or None
 
 
-def configuration(kubeconfig: Path, folder: Path) -> dict[str, Any]:
-    """What the Prometheus operator makes of our ServiceMonitors, through the API server's proxy."""
-    config = YAML(typ="safe").load(kubeconfig)
+def configuration(kube: Kube, folder: Path) -> dict[str, Any]:
+    """What the Prometheus operator makes of our ServiceMonitors, through the API server's proxy.
+
+    Debian's Prometheus cannot ask Kubernetes for targets, so they are the pods of this moment.
+    """
+    config = YAML(typ="safe").load(lab_config.load().kubeconfig)
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     keys = {
         "ca_file": cluster["certificate-authority-data"],
@@ -108,52 +110,34 @@ def configuration(kubeconfig: Path, folder: Path) -> dict[str, Any]:
     for name, data in keys.items():
         (folder / name).write_bytes(base64.b64decode(data))
         (folder / name).chmod(0o600)
-    tls = {name: str(folder / name) for name in keys}
+    common = {"scheme": "https", "tls_config": {name: str(folder / name) for name in keys}}
     server = urlsplit(cluster["server"]).netloc
-    jobs = [_job(name, port, server, tls, kubeconfig) for name, port in PORTS.items()]
+    jobs = [{**common, **_job(kube, name, server)} for name in PORTS]
     return {"global": {"scrape_interval": "2s"}, "scrape_configs": jobs}
 
 
-def _job(
-    name: str, port: str, server: str, tls: dict[str, str], kubeconfig: Path
-) -> dict[str, Any]:
+def _job(kube: Kube, name: str, server: str) -> dict[str, Any]:
     monitors = YAML(typ="safe").load_all(
         lab_config.CHECKOUT / "deploy/features/monitoring/service-monitors.yaml"
     )
     (endpoint,) = next(m for m in monitors if m["metadata"]["name"] == name)["spec"]["endpoints"]
-    proxy = "/api/v1/namespaces/hami-system/pods/$1:$2/proxy" + endpoint["path"]
-    rules = [
-        {"source_labels": [f"{_META}label_app_kubernetes_io_name"], "regex": name},
-        {"source_labels": [f"{_META}container_port_number"], "regex": port},
-    ]
-    pod, number = f"{_META}name", f"{_META}container_port_number"
-    copies = {"namespace": "__meta_kubernetes_namespace", "pod": pod}
-    copies |= {"container": f"{_META}container_name", "instance": "__address__"}
-    return {
-        "job_name": name,
-        "honor_labels": endpoint.get("honorLabels", False),
-        "scheme": "https",
-        "tls_config": tls,
-        "kubernetes_sd_configs": [
-            {
-                "role": "pod",
-                "kubeconfig_file": str(kubeconfig),
-                "namespaces": {"names": ["hami-system"]},
-            }
-        ],
-        "relabel_configs": [
-            *({**rule, "action": "keep"} for rule in rules),
-            *({"source_labels": [of], "target_label": to} for to, of in copies.items()),
-            {
-                "source_labels": [pod, number],
-                "separator": ":",
-                "regex": "(.+):(.+)",
-                "target_label": "__metrics_path__",
-                "replacement": proxy,
+    pods = kube.get("pods", "-n", "hami-system", "-l", f"app.kubernetes.io/name={name}")["items"]
+    targets = [
+        {
+            "targets": [server],
+            "labels": {
+                "namespace": "hami-system",
+                "pod": pod["metadata"]["name"],
+                "container": "app",
+                "instance": f"{pod['status']['podIP']}:{PORTS[name]}",
+                "__metrics_path__": "/api/v1/namespaces/hami-system/pods/"
+                f"{pod['metadata']['name']}:{PORTS[name]}/proxy{endpoint['path']}",
             },
-            {"target_label": "__address__", "replacement": server},
-        ],
-    }
+        }
+        for pod in pods
+    ]
+    honor = endpoint.get("honorLabels", False)
+    return {"job_name": name, "honor_labels": honor, "static_configs": targets}
 
 
 def _free_port() -> int:
@@ -163,10 +147,15 @@ def _free_port() -> int:
         return number
 
 
+def _silent(process: subprocess.Popen[bytes], folder: Path) -> None:
+    if process.poll() is not None:
+        raise AssertionError(f"Prometheus has ended: {(folder / 'log').read_text()[-1000:]}")
+
+
 @contextmanager
-def running(folder: Path) -> Iterator[Prometheus]:
+def running(kube: Kube, folder: Path) -> Iterator[Prometheus]:
     """A Prometheus that scrapes the lab's cluster; gone with the block."""
-    made = configuration(lab_config.load().kubeconfig, folder)
+    made = configuration(kube, folder)
     (folder / "prometheus.json").write_text(json.dumps(made))
     address = f"127.0.0.1:{_free_port()}"
     command = [program("prometheus"), f"--config.file={folder}/prometheus.json"]
@@ -174,7 +163,7 @@ def running(folder: Path) -> Iterator[Prometheus]:
     with (folder / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
         try:
             server = Prometheus(address)
-            wait_until(server.missing, 60)
+            wait_until(lambda: _silent(process, folder) or server.missing(), 60)
             yield server
         finally:
             process.terminate()

@@ -90,7 +90,7 @@ class Parts:
     registry: CollectorRegistry
 
     @classmethod
-    def of(cls, config: Config, api: Api) -> "Parts":
+    def of(cls, config: Config, api: Api, *, proc: str = "/proc") -> "Parts":
         """Put everything together."""
         node = config.node_name
         changed = threading.Event()
@@ -99,7 +99,7 @@ class Parts:
         evictor = Evictor(api, config.evict, dry_run=config.evict_dry_run)
         auditor = Auditor(
             pods.items,
-            Processes(),
+            Processes(proc),
             Holdings(config.containers, overhead_bytes=config.audit_overhead_mib * MIB),
             listeners=(Teller(Events(api, "hami-monitor", node)), evictor),
             host_programs=config.audit_host_programs,

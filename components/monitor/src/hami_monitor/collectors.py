@@ -31,6 +31,9 @@ _CARD_METRICS: Final = (
 class BuildInfo(Collector):
     """`hami_build_info`, with the labels that HAMi's dashboards know."""
 
+    def __init__(self) -> None:
+        self._version = version("hami-monitor")  # it is looked for in all of sys.path
+
     def collect(self) -> Iterator[Metric]:
         """One sample."""
         family = GaugeMetricFamily(
@@ -41,7 +44,7 @@ class BuildInfo(Collector):
         compiler = f"{platform.python_implementation()} {platform.python_version()}"
         system = f"{sys.platform}/{platform.machine()}"
         # No Go here, and images are named by version: these three stay empty.
-        family.add_metric((version("hami-monitor"), "", "", "", compiler, system), 1)
+        family.add_metric((self._version, "", "", "", compiler, system), 1)
         yield family
 
 

@@ -48,6 +48,7 @@ _USAGE_DEVICES_AT = 4096
 _SLOT = struct.Struct("<IiQQ8x16s80x")
 ACTIVITY = struct.Struct("<Q")
 _SHARES = struct.Struct("<8Q")
+_KINDS: Final = tuple(Kind)
 _SLOT_SIZE = 1152
 _SLOTS_AT = 8192
 _LIVE = 1
@@ -196,20 +197,25 @@ def activity_at(slot: int) -> int:
     return _SLOTS_AT + slot * _SLOT_SIZE + 16
 
 
-def _parse_process(data: bytes, slot: int) -> UsageProcess | None:
-    at = _SLOTS_AT + slot * _SLOT_SIZE
-    state, pid, start_time, activity, command = _SLOT.unpack_from(data, at)
-    if state != _LIVE:
-        return None
-    shares = {
+def _parse_shares(data: bytes, at: int) -> dict[tuple[int, Kind], int]:
+    # Most devices of most processes hold nothing: what follows the last byte that is set is left.
+    area = data[at : at + MAX_DEVICES * _SHARES.size].rstrip(b"\0")
+    devices = -(-len(area) // _SHARES.size)
+    return {
         (device, kind): units * UNIT_BYTES
-        for device in range(MAX_DEVICES)
+        for device in range(devices)
         for kind, units in zip(
-            Kind, _SHARES.unpack_from(data, at + _SLOT.size + device * _SHARES.size), strict=True
+            _KINDS, _SHARES.unpack_from(data, at + device * _SHARES.size), strict=True
         )
         if units
     }
-    return UsageProcess(slot, pid, start_time, activity, _text(command), MappingProxyType(shares))
+
+
+def _parse_process(data: bytes, slot: int) -> UsageProcess:
+    at = _SLOTS_AT + slot * _SLOT_SIZE
+    _state, pid, start_time, activity, command = _SLOT.unpack_from(data, at)
+    shares = MappingProxyType(_parse_shares(data, at + _SLOT.size))
+    return UsageProcess(slot, pid, start_time, activity, _text(command), shares)
 
 
 def parse_usage(data: bytes) -> Usage:
@@ -220,7 +226,6 @@ def parse_usage(data: bytes) -> Usage:
         _USAGE_DEVICE.unpack_from(data, _USAGE_DEVICES_AT + i * _USAGE_DEVICE.size)
         for i in range(MAX_DEVICES)
     )
-    processes = (_parse_process(data, slot) for slot in range(MAX_SLOTS))
     return Usage(
         library_version=_text(version),
         unknown_symbols=unknown,
@@ -236,5 +241,5 @@ def parse_usage(data: bytes) -> Usage:
             )
             for used, peak, refused, _credit, _refill, charged_ns, launches in devices
         ),
-        processes=tuple(process for process in processes if process is not None),
+        processes=tuple(_parse_process(data, slot) for slot in live_slots(data)),
     )

@@ -125,6 +125,8 @@ class Usage:
     def without(self, slots: Iterable[int]) -> "Usage":
         """The account as it will be once these slots have been cleared."""
         gone = frozenset(slots)
+        if not gone:
+            return self
         freed = Counter[int]()
         for process in self.processes:
             if process.slot in gone:
