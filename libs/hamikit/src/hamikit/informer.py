@@ -128,6 +128,8 @@ class Informer(Generic[T]):
                 if gone:
                     self._version = ""
                 failures += 1
+                if self._stop.is_set():
+                    return
                 if gone and failures == 1:
                     continue  # the ordinary gap; a server that keeps saying so has to wait
                 delay = self._backoff_s[min(failures, len(self._backoff_s)) - 1]
