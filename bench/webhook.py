@@ -109,7 +109,8 @@ def allowed_app() -> App:
 
 def our_app() -> App:
     """The webhook as it is shipped."""
-    return create_app(Rules, Metrics(CollectorRegistry()))
+    rules = Rules()
+    return create_app(lambda: rules, Metrics(CollectorRegistry()))
 
 
 APPS = {"allowed": allowed_app, "ours": our_app}

@@ -5,11 +5,12 @@ import json
 from dataclasses import replace
 
 import jsonpatch
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from msgspec import convert
 
+from hami_webhook import asked as narrow
 from hami_webhook.mutate import mutate as patch_of
 from hami_webhook.rules import Rules
 from hami_webhook.validate import validate
@@ -26,9 +27,14 @@ STRICT = Rules(
 )
 
 
+def asked(value):
+    """What admission reads of a pod."""
+    return msgspec.json.decode(json.dumps(value), type=narrow.Pod)
+
+
 def mutate(value, rules):
     """The completed pod, as the API server makes it from our patch."""
-    patch = patch_of(convert(value, Pod), rules)
+    patch = patch_of(asked(value), rules)
     return jsonpatch.apply_patch(json.loads(json.dumps(value)), patch)
 
 
@@ -195,7 +201,7 @@ def test_a_chip_is_given_out_in_its_own_sizes():
     assert found["resources"] == {"limits": expected, "requests": expected}
     assert after["spec"]["runtimeClassName"] == "ascend"
     assert after["spec"]["schedulerName"] == "hami-scheduler"
-    assert patch_of(convert(after, Pod), BOTH) == []
+    assert patch_of(asked(after), BOTH) == []
 
 
 def test_who_asks_for_no_chip_sees_none():
@@ -211,6 +217,18 @@ names_ = st.sampled_from([*NVIDIA.resources, "cpu"])
 values = st.one_of(
     st.integers(0, 101).map(str), st.sampled_from(["1k", "x", "0"]), st.integers(0, 9)
 )
+
+
+def test_a_variable_is_found_however_its_name_is_written():
+    """JSON lets every letter be an escape."""
+    env = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]
+    text = json.dumps(pod(container({GPU: "1"}, env)))
+    sly = text.replace("NVIDIA", "\\u004eVIDIA")
+    found = patch_of(msgspec.json.decode(sly, type=narrow.Pod), RULES)
+    assert sly != text
+    assert {"op": "remove", "path": "/spec/containers/0/env/0"} in found
+
+
 env_names = st.sampled_from(
     ["NVIDIA_VISIBLE_DEVICES", "CUDA_TASK_PRIORITY", "GPU_CORE_UTILIZATION_POLICY", "A"]
 )
@@ -248,10 +266,10 @@ pods = st.fixed_dictionaries(
 @given(pods, st.sampled_from([RULES, STRICT]))
 def test_completing_twice_changes_nothing_more(before, rules):
     """The API server may call us again after other webhooks."""
-    assume(not validate(convert(before, Pod), rules))
+    assume(not validate(asked(before), rules))
     once = mutate(before, rules)
-    assert patch_of(convert(once, Pod), rules) == []
-    assert not validate(convert(once, Pod), rules)
+    assert patch_of(asked(once), rules) == []
+    assert not validate(asked(once), rules)
 
 
 def intended(named, family):
@@ -280,10 +298,10 @@ FAMILIES = [
 def test_the_scheduler_reads_what_the_author_meant(before, family):
     """The extender's own parser on the completed pod, beside a plain reading of the original."""
     rules = Rules(families=(family,))
-    assume(not validate(convert(before, Pod), rules))
-    shape = shape_of(convert(mutate(before, rules), Pod), family)
+    assume(not validate(asked(before), rules))
+    shape = shape_of(msgspec.convert(mutate(before, rules), Pod), family)
     expected = []
-    for each in convert(before, Pod).all_containers:
+    for each in msgspec.convert(before, Pod).all_containers:
         found = each.resources or Resources()
         both = {**(found.requests or {}), **(found.limits or {})}
         named = {name: both[name] for name in family.resources if name in both}
@@ -294,7 +312,7 @@ def test_the_scheduler_reads_what_the_author_meant(before, family):
 @given(pods, st.sampled_from([RULES, STRICT]))
 def test_all_that_is_not_ours_survives(before, rules):
     """Only limits, three variables, one label, scheduler and runtime class may differ."""
-    assume(not validate(convert(before, Pod), rules))
+    assume(not validate(asked(before), rules))
     after = mutate(before, rules)
     assert json.dumps(stripped(after)) == json.dumps(stripped(before))
 
@@ -317,7 +335,7 @@ def stripped(value):
 @given(pods, st.sampled_from([RULES, STRICT]))
 def test_no_variable_of_ours_stands_twice(before, rules):
     """Kubernetes would take the last one, readers of the manifest the first."""
-    assume(not validate(convert(before, Pod), rules))
+    assume(not validate(asked(before), rules))
     after = mutate(before, rules)
     ours = ("NVIDIA_VISIBLE_DEVICES", "CUDA_TASK_PRIORITY", "GPU_CORE_UTILIZATION_POLICY")
     for old, new in zip(before["spec"]["containers"], after["spec"]["containers"], strict=True):

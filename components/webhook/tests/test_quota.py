@@ -3,12 +3,15 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import Raw
+from msgspec.json import encode
 
+from hami_webhook.asked import Container, Pod, PodSpec
 from hami_webhook.quota import excesses
 from hami_webhook.rules import Rules
 from hamikit.devices import NVIDIA
 from hamikit.informer import Change
-from hamikit.objects import Container, Metadata, Pod, PodSpec, Resources
+from hamikit.objects import Metadata
 from hamikit.quotas import Quotas, QuotaSpec, ResourceQuota, limits_of
 
 GPU, MEM, PERCENT, CORES, _ = NVIDIA.resources
@@ -31,11 +34,16 @@ def held(*quotas):
     return found
 
 
+def block(limits, requests=None):
+    """A container's resources, as they come."""
+    return Raw(encode({"limits": limits, "requests": requests}))
+
+
 def pod(*limits, init=(), sidecar=()):
     """A pod by the limits of its containers."""
-    containers = [Container("c", Resources(each)) for each in limits]
-    inits = [Container("i", Resources(each)) for each in init]
-    sidecars = [Container("s", Resources(each), restart_policy="Always") for each in sidecar]
+    containers = [Container("c", block(each)) for each in limits]
+    inits = [Container("i", block(each)) for each in init]
+    sidecars = [Container("s", block(each), restart_policy="Always") for each in sidecar]
     return Pod(spec=PodSpec(containers=containers, init_containers=[*sidecars, *inits]))
 
 

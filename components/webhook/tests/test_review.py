@@ -178,3 +178,16 @@ def test_an_error_keeps_the_questions_uid():
         "allowed": False,
         "status": {"code": 400, "message": "why"},
     }
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("resources", {"limits": 1}), ("env", [{"value": "NVIDIA_VISIBLE_DEVICES"}])],
+)
+def test_what_is_read_late_has_to_be_right_all_the_same(field, value):
+    """Resources and variables are read only where they are needed; a fault there has its place."""
+    before = pod({"nvidia.com/gpu": "1"})
+    before["spec"]["containers"][0][field] = value
+    answer, response = ask(review(before))
+    assert (answer.outcome, response["status"]["code"]) == (Outcome.ERRORED, 400)
+    assert "request.object is not a pod: " in response["status"]["message"]

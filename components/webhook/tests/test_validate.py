@@ -3,24 +3,32 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import Raw
+from msgspec.json import encode
 
+from hami_webhook.asked import Container, Metadata, Pod, PodSpec
 from hami_webhook.rules import Rules
 from hami_webhook.validate import validate
 from hamikit import names
 from hamikit.ascend import ascend_row
 from hamikit.devices import NVIDIA, Template
-from hamikit.objects import Container, Metadata, Pod, PodSpec, Resources, SecurityContext
+from hamikit.objects import SecurityContext
 
 GPU, MEM, PERCENT, CORES, PRIORITY = NVIDIA.resources
 RULES = Rules()
 
 
+def block(limits, requests=None):
+    """A container's resources, as they come."""
+    return Raw(encode({"limits": limits, "requests": requests}))
+
+
 def pod(*limits, annotations=None, init=(), **spec):
     """A pod with one container for each limits."""
-    containers = [Container(f"c{i}", Resources(each)) for i, each in enumerate(limits)]
-    inits = [Container(f"i{i}", Resources(each)) for i, each in enumerate(init)]
+    containers = [Container(f"c{i}", block(each)) for i, each in enumerate(limits)]
+    inits = [Container(f"i{i}", block(each)) for i, each in enumerate(init)]
     return Pod(
-        metadata=Metadata(name="p", annotations=annotations or {}),
+        metadata=Metadata(annotations=annotations or {}),
         spec=PodSpec(containers=containers, init_containers=inits, **spec),
     )
 
@@ -73,7 +81,7 @@ def test_one_fault(limits, says):
 
 def test_requests_alone_are_judged_too():
     """A user may have written only requests."""
-    bad = Pod(spec=PodSpec([Container("c", Resources(None, {GPU: "1", MEM: "-1"}))]))
+    bad = Pod(spec=PodSpec([Container("c", block(None, {GPU: "1", MEM: "-1"}))]))
     assert len(validate(bad, RULES)) == 1
 
 
@@ -150,7 +158,7 @@ def test_weights_that_mean_nothing():
 def test_a_privileged_container_beside_devices():
     """It would see every card, whichever container asked."""
     plain = Container("plain", security_context=SecurityContext(privileged=True))
-    gpu = Container("gpu", Resources({GPU: "1"}))
+    gpu = Container("gpu", block({GPU: "1"}))
     [fault] = validate(Pod(spec=PodSpec([gpu], init_containers=[plain])), RULES)
     assert fault.startswith("container plain is privileged")
     assert validate(Pod(spec=PodSpec([plain])), RULES) == []

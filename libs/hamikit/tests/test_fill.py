@@ -6,9 +6,8 @@ import pytest
 
 from hamikit.ascend import ascend_row
 from hamikit.devices import HYGON, NVIDIA, Template
-from hamikit.fill import Wish, wishes_of
+from hamikit.fill import Wish
 from hamikit.fill import wish as wish_or_none
-from hamikit.objects import Container, Metadata, Pod, PodSpec, Resources
 
 
 def wish(limits, requests, family, **more):
@@ -165,17 +164,3 @@ def test_soft_sharing_keeps_the_memory_as_it_is():
     """Any amount can be given out then."""
     family = chip("Ascend910B2")
     assert wish({family.count: "1", family.memory: "5000"}, {}, family, soft=True).added == {}
-
-
-def test_each_container_is_read_for_every_family():
-    """One may ask for cards of two kinds; the annotation that wants soft sharing counts."""
-    family = chip("Ascend910B2")
-    limits = {GPU: "1", family.count: "1", family.memory: "5000"}
-    spec = PodSpec([Container("a", Resources(limits)), Container("b")])
-    pod = Pod(metadata=Metadata(annotations={family.mode: family.soft_mode}), spec=spec)
-    (first, found), (second, nothing) = wishes_of(pod, (NVIDIA, family))
-    assert [(wish.family.vendor, wish.soft) for wish in found] == [
-        ("NVIDIA", False),
-        ("Ascend910B2", True),
-    ]
-    assert (first.name, second.name, nothing) == ("a", "b", [])

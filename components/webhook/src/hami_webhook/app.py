@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import falcon
@@ -33,8 +34,9 @@ class _Mutate:
         if (request.content_type or "").split(";")[0].strip() != falcon.MEDIA_JSON:
             raise falcon.HTTPUnsupportedMediaType(description="send application/json")
         body = request.bounded_stream.read()
-        with self._metrics.duration.time():
-            answer, data = self._answer(body)
+        begin = time.perf_counter()
+        answer, data = self._answer(body)
+        self._metrics.duration.observe(time.perf_counter() - begin)
         self._metrics.admissions[answer.outcome].inc()
         response.content_type = falcon.MEDIA_JSON
         response.data = data

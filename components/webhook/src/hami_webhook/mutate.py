@@ -4,14 +4,16 @@ The operations are made from the few fields that we read. The rest of the pod is
 so it cannot change.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hami_webhook.asked import Container, Pod
+from hami_webhook.blocks import Asked, asked_of
 from hami_webhook.rules import Rules
 from hamikit import names
 from hamikit.devices import DeviceFamily
-from hamikit.fill import Wish, Wishes, wishes_of
-from hamikit.objects import Container, EnvVar, Pod
+from hamikit.fill import Wish
+from hamikit.objects import Resources
 from hamikit.quantity import parse_integer
 
 Operation = dict[str, Any]
@@ -19,33 +21,35 @@ Variables = dict[str, str | None]
 """Name to the value that it is to have; None for a variable that must not be there."""
 
 
-def mutate(pod: Pod, rules: Rules, wishes: Wishes | None = None) -> list[Operation]:
+def mutate(pod: Pod, rules: Rules, asked: Asked | None = None) -> list[Operation]:
     """The operations that complete a pod, empty when nothing is to be done.
 
-    The pod must have passed `validate`. A completed pod needs no operation. `wishes` are the pod's,
-    from whoever has them already.
+    The pod must have passed `validate`. A completed pod needs no operation. `asked` is what its
+    containers ask, from whoever knows it already.
     """
-    wishes = wishes_of(pod, rules.families) if wishes is None else wishes
-    devices = [wish.family for _, found in wishes for wish in found if wish.device]
-    if not devices and not any(family.overwrite_env for family in rules.families):
+    asked = asked_of(pod, rules) if asked is None else asked
+    devices = [wish.family for _, block in asked for wish in block.wishes if wish.device]
+    vendors = [family.vendor for family in devices]
+    hiding = [
+        family
+        for family in rules.families
+        if family.visible_env and (family.overwrite_env or family.vendor in vendors)
+    ]
+    if not devices and not hiding:
         return []
-    vendors = {family.vendor for family in devices}
     operations: list[Operation] = []
     inits = len(pod.init_containers)
-    for index, (container, found) in enumerate(wishes):
-        path = _place(index, inits)
-        mine = {wish.family.vendor: wish for wish in found if wish.device}
-        for wish in mine.values():
-            operations += _limits(f"{path}/resources", container, wish)
-        variables: Variables = {}
-        for family in rules.families:
-            if family.vendor in mine:
-                variables |= _with_device(mine[family.vendor])
-            else:
-                variables |= _without_device(container, family, beside=family.vendor in vendors)
+    for index, (container, block) in enumerate(asked):
+        mine = [wish for wish in block.wishes if wish.device]
+        variables = _without_device(container, hiding, [wish.family.vendor for wish in mine])
+        for wish in mine:
+            operations += _limits(f"{_place(index, inits)}/resources", block.resources, wish)
+            variables |= _with_device(wish)
         if variables:
-            operations += _env(f"{path}/env", container.env or [], variables)
-    return [*operations, *_route(pod, devices, rules)] if devices else operations
+            operations += _env(f"{_place(index, inits)}/env", container, variables)
+    if devices:
+        operations += _route(pod, devices, rules)
+    return operations
 
 
 def _place(index: int, inits: int) -> str:
@@ -55,20 +59,20 @@ def _place(index: int, inits: int) -> str:
     return f"/spec/containers/{index - inits}"
 
 
-def _limits(path: str, container: Container, wish: Wish) -> Iterator[Operation]:
+def _limits(path: str, resources: Resources | None, wish: Wish) -> Iterator[Operation]:
     if not wish.added:
         return
-    if container.resources is None:
+    if resources is None:
         yield _add(path, {"limits": wish.added})
         return
-    if not container.resources.limits:
+    if not resources.limits:
         yield _add(f"{path}/limits", wish.added)
     else:
         for name, value in wish.added.items():
             yield _add(f"{path}/limits/{_escaped(name)}", value)
     for name, value in wish.added.items():
         # An extended resource's request has to equal its limit.
-        if name in (container.resources.requests or {}) and str(wish.named[name]) != value:
+        if name in (resources.requests or {}) and str(wish.named[name]) != value:
             yield _replace(f"{path}/requests/{_escaped(name)}", value)
 
 
@@ -85,29 +89,36 @@ def _with_device(wish: Wish) -> Variables:
     return wanted
 
 
-def _without_device(container: Container, family: DeviceFamily, *, beside: bool) -> Variables:
-    """The variables of a container that asks for none of a family's devices.
+def _without_device(
+    container: Container, hiding: Sequence[DeviceFamily], mine: Sequence[str]
+) -> Variables:
+    """The variables that hide the cards of all vendors that are not the container's own.
 
-    `beside` one that does it must not name cards by itself. The variable is not removed but
-    overwritten: many images bring `all` along.
+    Beside a container that asks for cards another must not name them by itself. The variable is
+    not removed but overwritten: many images bring `all` along.
     """
-    if family.visible_env and (
-        family.overwrite_env or (beside and _names_cards(container, family))
-    ):
-        return {family.visible_env: family.visible_none}
-    return {}
+    return {
+        family.visible_env: family.visible_none
+        for family in hiding
+        if family.vendor not in mine and (family.overwrite_env or _names_cards(container, family))
+    }
 
 
 _HIDES = (names.VISIBLE_NONE, names.VISIBLE_VOID)
 
 
 def _names_cards(container: Container, family: DeviceFamily) -> bool:
-    values = [entry.value for entry in container.env or [] if entry.name == family.visible_env]
+    if not container.may_name(family.visible_env):
+        return False
+    values = [entry.value for entry in container.variables if entry.name == family.visible_env]
     return any(value not in (family.visible_none, *_HIDES) for value in values)
 
 
-def _env(path: str, env: list[EnvVar], wanted: Mapping[str, str | None]) -> list[Operation]:
+def _env(path: str, container: Container, wanted: Mapping[str, str | None]) -> list[Operation]:
     """Give each variable its value: once, where it stood first, or at the end."""
+    if not any(value is not None or container.may_name(name) for name, value in wanted.items()):
+        return []
+    env = container.variables
     found: list[Operation] = []
     seen: set[str] = set()
     for index, entry in enumerate(env):

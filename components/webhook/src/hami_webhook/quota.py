@@ -2,30 +2,31 @@
 
 from collections.abc import Iterator, Sequence
 
+from hami_webhook.asked import Container, Pod
+from hami_webhook.blocks import Asked, asked_of
 from hami_webhook.rules import Rules
 from hamikit.devices import DeviceFamily
-from hamikit.fill import Wish, Wishes, wishes_of
+from hamikit.fill import Wish
 from hamikit.footprint import NOTHING, Share, footprint
-from hamikit.objects import Container, Pod
 from hamikit.quotas import PREFIX, Limits
-from hamikit.shape import RequestError, parse_container, roles_of
+from hamikit.shape import RequestError, Role, parse_container, role_of
 
 
 def excesses(
-    pod: Pod, rules: Rules, quotas: Sequence[Limits], wishes: Wishes | None = None
+    pod: Pod, rules: Rules, quotas: Sequence[Limits], asked: Asked | None = None
 ) -> Iterator[str]:
     """A sentence for each quota that the pod exceeds even in an empty namespace."""
     if not quotas:
         return
-    wishes = wishes_of(pod, rules.families) if wishes is None else wishes
+    asked = asked_of(pod, rules) if asked is None else asked
     for family in rules.families:
-        need = needed(pod, family, wishes)
-        asked = (
+        need = needed(pod, family, asked)
+        amounts = (
             (family.memory, need.memory_mib, max(family.memory_factor, 1)),
             (family.cores, need.cores, 1),
         )
         for quota in quotas:
-            for name, amount, factor in asked:
+            for name, amount, factor in amounts:
                 if name in quota.limits and amount > quota.limits[name] * factor:
                     yield (
                         f"exceeding resource quota: {quota.quota} allows {PREFIX}{name}: "
@@ -34,16 +35,17 @@ def excesses(
                     )
 
 
-def needed(pod: Pod, family: DeviceFamily, wishes: Wishes) -> Share:
+def needed(pod: Pod, family: DeviceFamily, asked: Asked) -> Share:
     """What a pod's containers take of a family at their worst moment, over all cards together.
 
     Shares of a card whose size is not known yet (a percentage, a whole card) count as no memory;
     the extender prices them on the node.
     """
+    inits = len(pod.init_containers)
     shares = [
-        (role, {"": share})
-        for role, (container, found) in zip(roles_of(pod), wishes, strict=True)
-        for wish in found
+        (role_of(container.restart_policy) if index < inits else Role.APP, {"": share})
+        for index, (container, block) in enumerate(asked)
+        for wish in block.wishes
         if wish.family is family and (share := _share(container, wish)) is not None
     ]
     return footprint(shares).get("", NOTHING)

@@ -2,18 +2,17 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 import msgspec
 
+from hami_webhook.asked import Pod
+from hami_webhook.blocks import asked_of
 from hami_webhook.mutate import Operation, mutate
 from hami_webhook.quota import excesses
 from hami_webhook.rules import Rules
 from hami_webhook.validate import validate
-from hamikit.fill import wishes_of
-from hamikit.objects import Pod
 from hamikit.quotas import Limits
 
 VERSIONS = ("admission.k8s.io/v1", "admission.k8s.io/v1beta1")
@@ -79,14 +78,13 @@ class Outcome(Enum):
     ERRORED = "errored"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """One question: what was asked, and what we read of the pod if a pod is to be created."""
 
     version: str
     request: _Head
     pod: Pod | None
-    body: bytes = field(default=b"", repr=False)
+    body: bytes = b""
 
     @property
     def uid(self) -> str:
@@ -108,14 +106,13 @@ class Question:
         return f"{self.namespace}/{name or ''}"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """Our answer; `patch` is a JSON patch, `code` an HTTP status for the user."""
 
     outcome: Outcome
     message: str = ""
     code: int = 200
-    patch: list[Operation] = field(default_factory=list)
+    patch: list[Operation] = msgspec.field(default_factory=list)
 
 
 class ReviewError(ValueError):
@@ -172,11 +169,14 @@ def decide(question: Question, rules: Rules, quotas: Sequence[Limits] = ()) -> A
         return Answer(Outcome.ALLOWED, "not the creation of a pod")
     if not rules.concerns(pod.spec.scheduler_name):
         return Answer(Outcome.ALLOWED, "pod already has different scheduler assigned")
-    wishes = wishes_of(pod, rules.families)
-    faults = [*validate(pod, rules, wishes), *excesses(pod, rules, quotas, wishes)]
-    if faults:
-        return Answer(Outcome.REFUSED, _text(faults), 403)
-    patch = mutate(pod, rules, wishes)
+    try:
+        asked = asked_of(pod, rules)
+        faults = [*validate(pod, rules, asked), *excesses(pod, rules, quotas, asked)]
+        if faults:
+            return Answer(Outcome.REFUSED, _text(faults), 403)
+        patch = mutate(pod, rules, asked)
+    except msgspec.ValidationError as error:  # of what is read only where it is needed
+        return Answer(Outcome.ERRORED, f"request.object is not a pod: {error}", 400)
     return Answer(Outcome.PATCHED, patch=patch) if patch else Answer(Outcome.ALLOWED)
 
 

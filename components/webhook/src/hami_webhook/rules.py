@@ -1,6 +1,7 @@
 """What the operator decided about admission."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from hamikit import names
 from hamikit.devices import NVIDIA, DeviceFamily
@@ -18,6 +19,8 @@ class Rules:
     families: tuple[DeviceFamily, ...] = (NVIDIA,)
     scheduler_name: str = names.SCHEDULER_NAME
     take_default: bool = True
+    known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was worked out under these rules; they never change, so it holds as long as they do."""
 
     def concerns(self, scheduler_name: str) -> bool:
         """Whether a pod that names this scheduler is ours to look at."""

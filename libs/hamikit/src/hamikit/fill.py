@@ -1,12 +1,12 @@
 """What a container asks for once the parts that it left out are filled in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hamikit.devices import REQUEST_TEMPLATES, DeviceFamily
-from hamikit.objects import Container, Pod
+from hamikit.objects import Container
 from hamikit.quantity import QuantityError, parse_quantity
-from hamikit.shape import Quantities, RequestError, parse_container, soft_wanted
+from hamikit.shape import Quantities, RequestError, parse_container
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +28,6 @@ class Wish:
     def complete(self) -> Quantities:
         """What the container names once everything is added."""
         return {**self.named, **self.added}
-
-
-Wishes = Sequence[tuple[Container, Sequence[Wish]]]
-
-
-def wishes_of(pod: Pod, families: Sequence[DeviceFamily]) -> Wishes:
-    """Each container, init containers first, with what it asks of each family that it names."""
-    annotations = pod.metadata.annotations
-    each = [(family, soft_wanted(annotations, family)) for family in families]
-    wishes = []
-    for container in pod.all_containers:
-        found = [wish_of(container, family, soft=soft) for family, soft in each]
-        wishes.append((container, [wish for wish in found if wish is not None]))
-    return wishes
 
 
 def wish_of(container: Container, family: DeviceFamily, *, soft: bool = False) -> Wish | None:

@@ -37,13 +37,6 @@ class Resources(_Value, frozen=True):
     requests: dict[str, str | int | float] | None = None
 
 
-class EnvVar(_Value, frozen=True):
-    """A variable with a literal value, or from elsewhere."""
-
-    name: str
-    value: str = ""
-
-
 class SecurityContext(_Value, frozen=True):
     """What of a container's security context matters here."""
 
@@ -55,7 +48,6 @@ class Container(_Value, frozen=True):
 
     name: str = ""
     resources: Resources | None = None
-    env: list[EnvVar] | None = None
     restart_policy: str | None = None
     security_context: SecurityContext | None = None
 

@@ -259,12 +259,14 @@ def soft_wanted(annotations: Mapping[str, str], family: DeviceFamily) -> bool:
     return bool(family.soft_mode) and annotations.get(family.mode) == family.soft_mode
 
 
+def role_of(restart_policy: str | None) -> Role:
+    """The role of an init container that is to be restarted so."""
+    return Role.SIDECAR if restart_policy == "Always" else Role.INIT
+
+
 def roles_of(pod: Pod) -> list[Role]:
     """The roles of a pod's containers in slot order."""
-    init = [
-        Role.SIDECAR if container.restart_policy == "Always" else Role.INIT
-        for container in pod.init_containers
-    ]
+    init = [role_of(container.restart_policy) for container in pod.init_containers]
     return init + [Role.APP] * len(pod.spec.containers)
 
 
