@@ -79,6 +79,7 @@ soak: install ## the long storms
 	STORMS=40 STORM_STEPS=1500 $(RUN) pytest -q --timeout 900 components/extender/tests/test_storm.py
 	FUZZ_RUNS=2000000 KILLS=1000 STEPS=20000 $(RUN) pytest -q --timeout 7200 components/hami-core/tests/test_fuzz.py components/hami-core/tests/test_kills.py components/hami-core/tests/test_exactness.py
 	CHAOS_ROUNDS=10 $(RUN) pytest -q -m cluster e2e/test_chaos.py
+	UPGRADES=21 $(RUN) pytest -q -m cluster e2e/test_upgrade.py -k device-plugin
 	HA_PODS=500 $(RUN) pytest -q -s --timeout 2400 -m cluster e2e/test_ha.py
 
 skew: install ## each component at its previous version beside the others: SKEW="webhook=REF hami-core"

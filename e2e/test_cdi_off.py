@@ -4,6 +4,7 @@ import pytest
 
 from e2e.kube import wait_until
 from e2e.pods import container, pod, slice_of
+from e2e.procedures import follow
 
 pytestmark = pytest.mark.cluster
 CONFIG = "/etc/containerd/config.toml"
@@ -34,7 +35,7 @@ def binding(kube):
 
 
 def test_no_card_and_a_clear_event(kube, namespace, cdi_off):
-    """The pod waits, and its event names CDI."""
+    """The pod waits, and its event names CDI; so does the node."""
     where = {"kubernetes.io/hostname": NODE}
     asked = container("c", slice_of(memory=1000), "ls /dev/nvidia*; sleep 3600")
     kube.create(pod("nocdi", namespace, asked, nodeSelector=where))
@@ -43,6 +44,11 @@ def test_no_card_and_a_clear_event(kube, namespace, cdi_off):
         said = " ".join(kube.events(namespace, "nocdi"))
         return None if "CDI" in said else f"CDI in {said!r}"
 
+    def told():
+        said = follow(kube, "cdi-reason", NODE=NODE)
+        return None if "enable_cdi=false" in said else f"the node's reason, which is {said!r}"
+
     wait_until(explained, 120)
+    wait_until(told, 60)
     status = kube.get("pod", "-n", namespace, "nocdi")["status"]
     assert status["phase"] == "Pending"

@@ -1,5 +1,7 @@
 """A planned restart of any workload while pods are being created: nobody notices."""
 
+import os
+
 import pytest
 
 from e2e.kube import wait_until
@@ -9,6 +11,7 @@ from e2e.report import differences
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 SYSTEM = "hami-system"
 PODS = 24
+UPGRADES = int(os.environ.get("UPGRADES", "1"))  # in a row, each with PODS pods of its own
 WORKLOADS = (
     "daemonset/hami-device-plugin",
     "daemonset/hami-core",
@@ -35,8 +38,9 @@ def restarts(pods):
     }
 
 
+@pytest.mark.parametrize("turn", range(UPGRADES))
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_upgrade_under_creations(kube, namespace, audit, workload):
+def test_upgrade_under_creations(kube, namespace, audit, workload, turn):
     """No creation is refused, no pod fails, the running pod runs on, all have their own slice."""
     kube.create(fresh(PODS, namespace))
     kube.wait_running(namespace, f"p{PODS}")

@@ -22,7 +22,7 @@ LATE = Access("late", "cdi")
 def announcer(server, devices=(CARD,), access=LATE, **more):
     """An announcer for n1."""
     stand = None if devices is None else Stand(devices)
-    return Announcer(server.api(), "n1", lambda: stand, lambda _: access, every_s=60, **more)
+    return Announcer(server.api(), "n1", lambda: stand, lambda _: access, **more)
 
 
 def test_cards_and_late_binding_are_announced_once():
@@ -61,7 +61,7 @@ def test_the_runtime_is_told_to_the_question():
         return LATE
 
     with ApiServer(runtime="containerd://1.7.0") as server:
-        Announcer(server.api(), "n1", Stand, access, every_s=60).step()
+        Announcer(server.api(), "n1", Stand, access).step()
     assert asked == ["containerd://1.7.0"]
 
 
@@ -93,7 +93,7 @@ def test_scores_are_announced_and_taken_off():
     """With the feature, and without it."""
     with ApiServer() as server:
         stand = Stand((CARD,), scores="[]")
-        Announcer(server.api(), "n1", lambda: stand, lambda _: LATE, every_s=60).step()
+        Announcer(server.api(), "n1", lambda: stand, lambda _: LATE).step()
         assert server.annotations[names.NODE_SCORE] == "[]"
         announcer(server).step()
         assert names.NODE_SCORE not in server.annotations
@@ -104,6 +104,32 @@ def test_only_our_own_pause_is_lifted(present, lifted):
     """What an operator paused stays paused."""
     changes = difference({names.NODE_PAUSED: present}, wanted(Stand(), LATE, None))
     assert (names.NODE_PAUSED in changes) is lifted
+
+
+def test_an_idle_node_is_not_asked_again():
+    """A watch of it tells what changes; who waits for news has asked once."""
+    asked, first = [], threading.Event()
+
+    class Quiet:
+        def get(self, path, kind):
+            asked.append(path)
+            first.set()
+            return kind()
+
+        def patch(self, path, body):
+            asked.append(path)
+
+    waits = []
+    one = Announcer(Quiet(), "n1", lambda: None, lambda _: LATE)
+    news = one._news.wait
+    one._news.wait = lambda seconds: (waits.append(seconds), news(10))
+    thread = threading.Thread(target=one.run)
+    thread.start()
+    assert first.wait(10)
+    one.stop()
+    thread.join(10)
+    assert set(asked) == {"/api/v1/nodes/n1"}
+    assert set(waits) <= {None}
 
 
 def test_goes_on_after_a_failure_and_on_news():
@@ -117,7 +143,7 @@ def test_goes_on_after_a_failure_and_on_news():
                 seen.set()
             raise Unreachable("down")
 
-    one = Announcer(Flaky(), "n1", Stand, lambda _: LATE, every_s=60)
+    one = Announcer(Flaky(), "n1", Stand, lambda _: LATE)
     thread = threading.Thread(target=one.run)
     thread.start()
     while not calls:

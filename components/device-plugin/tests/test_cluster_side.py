@@ -29,9 +29,7 @@ class Side:
         )
         self.runtime = Runtime(tmp_path / "none.toml", Path("/var/run/cdi"))
         access = CardAccess(lambda: Wish.LATE, self.runtime, list)
-        self.side = ClusterSide(
-            server.api(), "n1", self.pods, access, lambda: Stand((CARD,)), every_s=60
-        )
+        self.side = ClusterSide(server.api(), "n1", self.pods, access, lambda: Stand((CARD,)))
 
     def __enter__(self):
         self.side.start()

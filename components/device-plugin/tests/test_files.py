@@ -86,11 +86,12 @@ def test_a_damaged_control_file_is_replaced(node):
     assert read_control(path).devices == ONE.devices
 
 
-def test_a_kept_grant_that_is_damaged_is_skipped(node):
+@pytest.mark.parametrize("damaged", [b"{", b'{"uid": "\xff"}', b""], ids=["cut", "bytes", "empty"])
+def test_a_kept_grant_that_is_damaged_is_skipped(node, damaged):
     """One bad file does not hide the others."""
     files = HostFiles(node.vgpu)
     files.prepare()
-    (node.vgpu / "grants/u.json").write_text("{")
+    (node.vgpu / "grants/u.json").write_bytes(damaged)
     assert files.load_grants() == []
 
 

@@ -77,7 +77,14 @@ def test_registered_ids_are_by_resource():
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"{}", b'{"Data": []}', b'{"Data": {"PodDeviceEntries": 3}}']
+    "text",
+    [
+        b"",
+        b"{}",
+        b'{"Data": {"RegisteredDevices": {"\xff": []}}}',
+        b'{"Data": []}',
+        b'{"Data": {"PodDeviceEntries": 3}}',
+    ],
 )
 def test_another_form_is_an_error(text):
     """A file of another form is not read as one without devices."""

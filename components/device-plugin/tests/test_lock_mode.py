@@ -77,12 +77,7 @@ def scenario(node, *pods, lock=LOCK, settings=AUTO, config=OFF + NVIDIA, flags=(
     def decorate(test):
         def side(server):
             return lambda daemon: ClusterSide(
-                server.api(),
-                "n1",
-                daemon.pods,
-                daemon.access,
-                daemon.standing.stand,
-                every_s=60,
+                server.api(), "n1", daemon.pods, daemon.access, daemon.standing.stand
             )
 
         async def body(server):

@@ -3,8 +3,15 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from hami_device_plugin.health import Report
+from hami_device_plugin.identity import Checkpoint
 from hami_device_plugin.links import scores
+from hami_device_plugin.metrics import Metrics
+from hami_device_plugin.settings import Settings
+from hami_device_plugin.standing import Standing
+from hami_device_plugin.stock import Stock
 from hami_device_plugin.topology import Links, encode_scores, link_count, pair_score
 from hamikit.gpu import Card
 
@@ -124,3 +131,24 @@ def test_a_pair_that_disagrees_is_told():
     found, odd = scores(Odd(), [(Card("a", 0, "x", 1), "A"), (Card("b", 1, "x", 1), "B")])
     assert found == {"a": {"b": 0}, "b": {"a": 0}}
     assert odd == [("a", "b")]
+
+
+def test_a_pair_that_disagrees_is_a_metric():
+    """Until other cards are there; HAMi v2.10 writes an event on the node."""
+
+    class Odd(Nvml):
+        def nvmlDeviceGetNvLinkState(self, handle, link):  # noqa: N802
+            return handle == "A" and link == 0
+
+    registry = CollectorRegistry()
+    stock = Stock("nvidia.com/gpu", Checkpoint)
+    standing = Standing(Settings(), stock, Metrics(registry), on_news=lambda: None, nvml=Odd)
+    cards = (Card("a", 0, "x", 1), Card("b", 1, "x", 1))
+    standing.report(Report(cards, handles=tuple(zip(cards, "AB", strict=True))))
+    pair = {"device_uuid": "a", "peer_uuid": "b"}
+    name = "hami_device_plugin_nvlinks_disagree"
+    assert registry.get_sample_value(name, pair) == 1
+    more = (*cards, Card("c", 2, "x", 1))
+    standing._nvml = Nvml
+    standing.report(Report(more, handles=tuple(zip(more, "ABC", strict=True))))
+    assert registry.get_sample_value(name, pair) is None

@@ -67,11 +67,9 @@ class Announcer:
         node: str,
         stand: Callable[[], Stand | None],
         access: Callable[[str], Access],
-        *,
-        every_s: float,
     ) -> None:
         self._api, self._path = api, f"/api/v1/nodes/{node}"
-        self._stand, self._access, self._every_s = stand, access, every_s
+        self._stand, self._access = stand, access
         self._news = threading.Event()
         self._stopping = False
         self._said: str | None = "nothing announced yet"
@@ -102,10 +100,10 @@ class Announcer:
             self.news()
 
     def run(self) -> None:
-        """Compare and patch, now, on news and now and then, until stopped."""
+        """Compare and patch, now and on news, until stopped; the node's watch brings news too."""
         while not self._stopping:
             self._news.clear()
-            delay = self._every_s
+            delay: float | None = None
             try:
                 self.step()
             except (ApiError, Unreachable) as error:

@@ -40,8 +40,6 @@ class ClusterSide:
         pods: Pods,
         access: CardAccess,
         stand: Callable[[], Stand | None],
-        *,
-        every_s: float,
     ) -> None:
         self._api, self._node = api, node
         self.events = Events(api, "hami-device-plugin", node)
@@ -50,7 +48,7 @@ class ClusterSide:
             access.runs(version)
             return access.now
 
-        self.announcer = Announcer(api, node, stand, access_of, every_s=every_s)
+        self.announcer = Announcer(api, node, stand, access_of)
         own = {"fieldSelector": f"metadata.name={node}"}
         self._nodes = Informer(api, NODES, Node, self._on_node, query=own)
         self._announcing = threading.Thread(
@@ -111,8 +109,6 @@ def connect(
     pods: Pods,
     access: CardAccess,
     stand: Callable[[], Stand | None],
-    *,
-    every_s: float,
 ) -> ClusterSide:
     """With the API server that our environment names.
 
@@ -123,4 +119,4 @@ def connect(
         api = Api.from_environment()
     except ConfigException as error:
         raise ConfigError(f"no way to the Kubernetes API: {error}; set KUBECONFIG") from error
-    return ClusterSide(api, node, pods, access, stand, every_s=every_s)
+    return ClusterSide(api, node, pods, access, stand)

@@ -114,7 +114,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     prefix = names.CDI_ANNOTATION_PREFIX
     flag("--cdi-annotation-prefix", "CDI_ANNOTATION_PREFIX", prefix, "for cdi-annotations")
     for name, default, text in (
-        ("--scan-seconds", 30.0, "how often node and leftovers are looked at"),
+        ("--scan-seconds", 30.0, "how often the node's files are looked at"),
         ("--recovery-seconds", 60.0, "how long an error counts for which NVML asks no repair"),
         ("--prestart-seconds", 25.0, "how long a container start waits for what is late"),
     ):

@@ -28,5 +28,4 @@ def connect(daemon: "Daemon") -> "ClusterSide":
         daemon.pods,
         daemon.access,
         daemon.standing.stand,
-        every_s=daemon.config.scan_s,
     )

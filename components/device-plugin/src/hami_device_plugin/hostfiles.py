@@ -167,7 +167,7 @@ class HostFiles:
                 continue
             try:
                 found.append(msgspec.json.decode(path.read_bytes(), type=PodGrant))
-            except (OSError, msgspec.MsgspecError) as error:
+            except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
                 log.warning("a pod's kept grant cannot be read", path=str(path), error=str(error))
         return found
 

@@ -92,7 +92,7 @@ def parse(text: bytes) -> Checkpoint:
     """
     try:
         data = _DECODER.decode(text).data
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise IdentityError(f"kubelet's checkpoint has another form: {error}") from error
     registered = (data.registered_devices or {}).items()
     return Checkpoint(

@@ -1,6 +1,6 @@
 """What the device plugin counts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -53,6 +53,12 @@ class Metrics:
             ["device_uuid", "xid"],
             registry=registry,
         )
+        self.odd_links = Gauge(
+            "hami_device_plugin_nvlinks_disagree",
+            "1 for each pair of cards whose two ends tell different numbers of NVLinks.",
+            ["device_uuid", "peer_uuid"],
+            registry=registry,
+        )
         self.nvml = Gauge("hami_device_plugin_nvml_up", "Whether NVML answers.", registry=registry)
         self.settings = Gauge(
             "hami_device_plugin_settings_valid",
@@ -65,6 +71,12 @@ class Metrics:
         self.unfit.clear()
         for uuid, ill in ills.items():
             self.unfit.labels(uuid, ill.reason).set(1)
+
+    def tell_odd_links(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Set the gauge of pairs that disagree."""
+        self.odd_links.clear()
+        for one, other in pairs:
+            self.odd_links.labels(one, other).set(1)
 
     def count_cards(self, healthy: int, unhealthy: int) -> None:
         """Set the gauge of cards."""

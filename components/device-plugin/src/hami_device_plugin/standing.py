@@ -71,6 +71,7 @@ class Standing:
             return False
         self._scored = present
         found, odd = links.scores(self._nvml(), report.handles)
+        self._metrics.tell_odd_links(odd)
         for one, other in odd:
             log.warning("cards disagree on their NVLinks, their pair scores 0", cards=[one, other])
         news = found != self._scores
