@@ -5,6 +5,7 @@ The programs are those of the local cluster, from its cache of built parts.
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import tempfile
@@ -40,6 +41,12 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -84,6 +91,7 @@ class ControlPlane:
 
     def __init__(self, folder: Path, port: int, programs: Mapping[str, Path]) -> None:
         self.folder, self._port, self._programs = folder, port, programs
+        self.pids: dict[str, int] = {}
         self.kubeconfig = folder / "kubeconfig"
         # The API server makes its certificate when it starts, and each client reads it just once.
         certificate = folder / "certificates" / "apiserver.crt"
@@ -101,6 +109,10 @@ class ControlPlane:
         except (ApiError, Unreachable):
             return False
         return True
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU that all its programs have used that run now."""
+        return sum(map(cpu_s, self.pids.values()))
 
     def writes(self) -> dict[str, int]:
         """Write requests that the API server has taken, by `verb resource/subresource`."""
@@ -136,8 +148,12 @@ class ControlPlane:
         flags = (f"--config={path}", "--bind-address=127.0.0.1", f"--secure-port={port}")
         flags += ("--authorization-always-allow-paths=/healthz,/readyz,/metrics",)
         log = self.folder / "kube-scheduler.log"
-        with program(log, str(self._programs["kube-scheduler"]), *flags):
-            yield port
+        with program(log, str(self._programs["kube-scheduler"]), *flags) as pid:
+            self.pids["kube-scheduler"] = pid
+            try:
+                yield port
+            finally:
+                del self.pids["kube-scheduler"]
 
 
 def _kubeconfig(port: int, certificate: Path) -> dict[str, object]:
@@ -199,9 +215,12 @@ def control_plane() -> Iterator[ControlPlane]:
             "--service-cluster-ip-range=10.96.0.0/16", "--delete-collection-workers=8",
         )  # fmt: skip
         with (
-            program(folder / "etcd.log", str(programs["etcd"]), *etcd),
-            program(folder / "kube-apiserver.log", str(programs["kube-apiserver"]), *server),
+            program(folder / "etcd.log", str(programs["etcd"]), *etcd) as store_pid,
+            program(
+                folder / "kube-apiserver.log", str(programs["kube-apiserver"]), *server
+            ) as server_pid,
         ):
             plane = ControlPlane(folder, port, programs)
+            plane.pids |= {"etcd": store_pid, "kube-apiserver": server_pid}
             until("API server", plane.ready)
             yield plane

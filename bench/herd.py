@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 from cluster import CARDS, node
-from controlplane import ControlPlane, answers, free_port, program, until
+from controlplane import ControlPlane, answers, cpu_s, free_port, program, until
 
 from hamikit import names
 from hamikit.cluster import Api
@@ -151,8 +151,7 @@ class Running:
 
     def cpu_s(self) -> float:
         """Seconds of CPU that it has used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.pid)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ is worked out once, however many cards have it.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 
 from hami_extender.inventory import Card, NodeFacts, Offer
 from hami_extender.journal import Journal
@@ -13,7 +14,7 @@ from hami_extender.placement import why_closed
 from hami_extender.ranking import Ranking
 from hami_extender.score import node_score
 from hami_extender.usage import NodeState
-from hamikit.footprint import NOTHING
+from hamikit.footprint import NOTHING, Share
 
 Key = tuple[int, int, int, int, int]
 """Number of the traits; slots, MiB, percent and exclusive tasks in use."""
@@ -23,20 +24,25 @@ Traits = tuple[Card, bool]
 
 @dataclass(frozen=True, slots=True)
 class OfferDigest:
-    """One family of a node: why it takes nothing, how many ids kubelet has left, its cards."""
+    """One family of a node: why it takes nothing, how many ids kubelet has left, its cards.
+
+    `kinds` are the numbers of the cards' traits.
+    """
 
     closed: str | None
     ids_free: int
     keys: tuple[Key, ...]
     offer: Offer
+    kinds: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A node; `score` is how full it is."""
+    """A node with these facts; `score` is how full it is."""
 
     score: float
     offers: Mapping[str, OfferDigest]
+    facts: NodeFacts
 
 
 class Digests:
@@ -76,19 +82,32 @@ class Digests:
                     ranking.put(name, digest.score)
 
     def _digest(self, state: NodeState, facts: NodeFacts) -> Digest:
+        before = self.of.get(state.name)
+        known = before.offers if before is not None and before.facts is facts else {}
         offers = {
-            offer.vendor: OfferDigest(
-                closed=why_closed(state, facts, offer),
-                ids_free=offer.allocatable - state.ids.get(offer.vendor, 0),
-                keys=tuple(self._key(state, facts, card) for card in offer.cards),
-                offer=offer,
-            )
+            offer.vendor: self._offer(state, facts, offer, known.get(offer.vendor))
             for offer in facts.offers
         }
-        return Digest(node_score(facts.cards, state.used), offers)
+        return Digest(node_score(facts.cards, state.used), offers, facts)
 
-    def _key(self, state: NodeState, facts: NodeFacts, card: Card) -> Key:
-        cordoned = card.uuid in facts.cordoned
+    def _offer(
+        self, state: NodeState, facts: NodeFacts, offer: Offer, before: OfferDigest | None
+    ) -> OfferDigest:
+        if before is not None:
+            # Most changes are of what is used.
+            kinds = before.kinds
+        else:
+            kinds = tuple(self._kind(card, card.uuid in facts.cordoned) for card in offer.cards)
+        return OfferDigest(
+            closed=why_closed(state, facts, offer),
+            ids_free=offer.allocatable - state.ids.get(offer.vendor, 0),
+            keys=tuple(map(_key, kinds, offer.cards, repeat(state.used))),
+            offer=offer,
+            kinds=kinds,
+        )
+
+    def _kind(self, card: Card, cordoned: bool) -> int:  # noqa: FBT001
+        """The number of a card's traits."""
         traits = (
             card.slots,
             card.memory_mib,
@@ -102,5 +121,9 @@ class Digests:
         if number is None:
             number = self._numbers[traits] = len(self.traits)
             self.traits.append((card, cordoned))
-        used = state.used.get(card.uuid, NOTHING)
-        return number, used.slots, used.memory_mib, used.cores, used.exclusive
+        return number
+
+
+def _key(kind: int, card: Card, used: Mapping[str, Share]) -> Key:
+    share = used.get(card.uuid, NOTHING)
+    return kind, share.slots, share.memory_mib, share.cores, share.exclusive
