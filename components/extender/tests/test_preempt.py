@@ -190,7 +190,7 @@ def test_nothing_is_changed():
     world.bound("a", "a", 8000)
     world.bound("b", "b", 8000)
     state = world.snapshot.ledger.nodes["n"]
-    before = (state.version, dict(state.used), dict(state.ids), set(state.holders))
+    before = (state.version, dict(state.used), dict(state.ids), dict(state.holders))
     world.preempt(urgent(), n=["x"])
     assert before == (state.version, state.used, state.ids, state.holders)
 

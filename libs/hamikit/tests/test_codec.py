@@ -23,6 +23,7 @@ from hamikit.codec import (
     go_json,
     split_list,
 )
+from hamikit.instances import MigProfile, Placement
 
 words = st.text(st.characters(codec="utf-8", exclude_characters=",:;"), min_size=1, max_size=12)
 int32 = st.integers(0, INT32_MAX)
@@ -81,6 +82,23 @@ def test_register_reads_any_case_and_unknown_keys():
     """Go's decoder does not look at case, so other writers may differ in it."""
     text = '[{"ID":"g","Count":2,"devicevendor":"NVIDIA","custominfo":{"a":1},"migtemplate":[[]]}]'
     assert decode_register(text) == [RegisteredDevice(id="g", count=2, custominfo={"a": 1})]
+
+
+def test_mig_profiles_of_a_card():
+    """As HAMi's plugin writes them, and with keys in any case, as Go reads them."""
+    text = (
+        '[{"id":"g","count":7,"mode":"mig","migProfiles":[{"name":"2g.10gb","memoryMB":9984,'
+        '"core":29,"sliceCount":2,"placements":[{"start":0,"size":2},{"start":2,"size":2}]}],'
+        '"health":true}]'
+    )
+    places = (Placement(0, 2), Placement(2, 2))
+    profile = MigProfile("2g.10gb", 9984, 29, 2, places)
+    device = RegisteredDevice(id="g", count=7, mode="mig", mig_profiles=(profile,), health=True)
+    assert decode_register(text) == [device]
+    assert encode_register([device]) == text
+    upper = text.replace('"id"', '"ID"').replace("migProfiles", "MIGPROFILES")
+    upper = upper.replace("memoryMB", "Memorymb").replace("sliceCount", "slicecount")
+    assert decode_register(upper.replace("placements", "Placements")) == [device]
 
 
 def test_a_missing_health_is_unhealthy():

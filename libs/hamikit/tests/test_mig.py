@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hamikit.codec import CodecError
-from hamikit.mig import MigAllocation, Placement, decode_mig_allocations
+from hamikit.codec import CodecError, GrantedDevice
+from hamikit.instances import MigInstance
+from hamikit.mig import (
+    MigAllocation,
+    Placement,
+    decode_mig_allocations,
+    encode_mig_allocations,
+    with_instances,
+)
 
 RESERVED = {
     "containerIndex": 1,
@@ -60,3 +67,54 @@ def test_any_text_is_a_record_or_refused(text):
         decode_mig_allocations(text)
     except CodecError:
         return
+
+
+def granted(uuid, instance=None):
+    """A slice of a card."""
+    return GrantedDevice(uuid, "NVIDIA", 4864, 15, instance)
+
+
+def test_a_grants_instances_go_out_and_come_back():
+    """A record for each device that is an instance; ids only once it has been made."""
+    reserved = MigInstance("1g.5gb", Placement(0, 1))
+    made = MigInstance("2g.10gb", Placement(2, 2), "MIG-1", 0, 0)
+    slots = ((), (granted("GPU-h"), granted("GPU-a", reserved)), (granted("GPU-a", made),))
+    text = encode_mig_allocations(slots)
+    assert json.loads(text) == [
+        {**RESERVED, "deviceIndex": 1},
+        {
+            **REALISED, "containerIndex": 2, "profile": "2g.10gb",
+            "placement": {"start": 2, "size": 2},
+        },
+    ]  # fmt: skip
+    plain = tuple(tuple(granted(d.uuid) for d in slot) for slot in slots)
+    found = with_instances(plain, decode_mig_allocations(text))
+    assert found == slots
+    assert [d.instance.realised for slot in found for d in slot if d.instance] == [False, True]
+    last = found[2][0].instance
+    assert (last.mig_uuid, last.gpu_instance_id, last.compute_instance_id) == ("MIG-1", 0, 0)
+
+
+def test_a_grant_without_instances_has_no_record():
+    """Nothing to write."""
+    assert encode_mig_allocations(((granted("GPU-h"),), ())) == ""
+    assert with_instances(((granted("GPU-h"),),), ()) == ((granted("GPU-h"),),)
+
+
+def test_a_record_of_another_card_says_nothing():
+    """Nor does one of a container or a device that there is not."""
+    slots = ((granted("GPU-b"),), ())
+    first = {**RESERVED, "containerIndex": 0}
+    nowhere = {**RESERVED, "containerIndex": 9}
+    for record in (first, {**first, "gpuUUID": "GPU-b", "deviceIndex": 1}):
+        records = decode_mig_allocations(json.dumps([record, nowhere]))
+        assert with_instances(slots, records) == slots
+
+
+@pytest.mark.parametrize(("one", "other", "overlap"), [
+    ((0, 4), (4, 4), False), ((0, 4), (3, 1), True), ((3, 1), (0, 4), True), ((2, 2), (2, 2), True),
+    ((6, 1), (4, 2), False),
+])  # fmt: skip
+def test_places_overlap(one, other, overlap):
+    """Where a slice would be in both."""
+    assert Placement(*one).overlaps(Placement(*other)) is overlap

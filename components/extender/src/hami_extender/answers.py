@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from hami_extender import remedies
 from hami_extender.inventory import Card
-from hami_extender.placement import Placement, Refusal, Verdict, place
+from hami_extender.partition import Partition
+from hami_extender.placement import Placement, Refusal, Verdict, partitions, place
 from hami_extender.question import Part, Question
 from hami_extender.usage import NodeState
 from hamikit.footprint import NOTHING, Share, share_of
@@ -90,12 +91,15 @@ def _cards(
 ) -> tuple[CardAnswer, ...]:
     reasons = dict(refusal.cards)
     own = _earlier(state, question.part(refusal.vendor), refusal.container or 0)
+    offer = state.facts.offer(refusal.vendor) if state.facts else None
+    divided = partitions(state, offer) if offer else {}
     return tuple(
         _card(
             card,
             state.used.get(card.uuid, NOTHING) + own.get(card.uuid, NOTHING),
             request,
             reasons.get(position, ""),
+            divided.get(position),
         )
         for position, card in enumerate(_offered(state, refusal))
     )
@@ -126,7 +130,13 @@ def _earlier(state: NodeState, part: Part, container: int) -> Mapping[str, Share
     return taken
 
 
-def _card(card: Card, used: Share, request: ContainerRequest, reason: str) -> CardAnswer:
+def _card(
+    card: Card,
+    used: Share,
+    request: ContainerRequest,
+    reason: str,
+    partition: Partition | None,
+) -> CardAnswer:
     answer = CardAnswer(
         uuid=card.uuid,
         index=card.index,
@@ -148,5 +158,6 @@ def _card(card: Card, used: Share, request: ContainerRequest, reason: str) -> Ca
         free_cores=answer.free_cores,
         asked_cores=request.cores,
         tasks=used.slots,
+        largest_mib=partition.largest_mib if partition else 0,
     )
     return replace(answer, remedy=remedies.for_card(reason, room))

@@ -26,7 +26,7 @@ Traits = tuple[Card, bool]
 class OfferDigest:
     """One family of a node: why it takes nothing, how many ids kubelet has left, its cards.
 
-    `kinds` are the numbers of the cards' traits.
+    `kinds` are the numbers of the cards' traits, `divided` whether MIG divides one of them.
     """
 
     closed: str | None
@@ -34,6 +34,7 @@ class OfferDigest:
     keys: tuple[Key, ...]
     offer: Offer
     kinds: tuple[int, ...]
+    divided: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class Digests:
             keys=tuple(map(_key, kinds, offer.cards, repeat(state.used))),
             offer=offer,
             kinds=kinds,
+            divided=any(card.profiles for card in offer.cards),
         )
 
     def _kind(self, card: Card, cordoned: bool) -> int:  # noqa: FBT001

@@ -2,17 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hami_extender import choice
-from hami_extender.inventory import Card, PairScores
+from hami_extender.inventory import MODE_MIG, Card, PairScores
+from hami_extender.partition import Choice, Partition
 from hami_extender.score import card_score, sort_key
 from hami_extender.wish import MODE_MISMATCH, TYPE_MISMATCH, Wish
+from hamikit.codec import GrantedDevice
 from hamikit.devices import SELECT_GREEDY, SELECT_PAIRS
 from hamikit.footprint import EXCLUSIVE_CORES, NOTHING, Share, share_of
+from hamikit.instances import MigInstance
 from hamikit.shape import ContainerRequest
-
-MODE_MIG = "mig"
 
 NOT_HEALTHY = "CardNotHealth"
 CORDONED = "CardCordoned"
@@ -42,13 +43,18 @@ def anything(_positions: Sequence[int]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Cards:
-    """A node's cards of one family with what is used of each, at one moment."""
+    """A node's cards of one family with what is used of each, at one moment.
+
+    `partitions` has those that MIG divides, by position; one that is not there although its card
+    has profiles holds what nobody knows.
+    """
 
     cards: Sequence[Card]
     used: Sequence[Share]
     cordoned: frozenset[str]
     vendor: str
     pair_scores: PairScores = field(default_factory=dict)
+    partitions: Mapping[int, Partition] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,11 @@ class Misfit:
 def fit_container(
     node: Cards, wish: Wish, request: ContainerRequest, allowed: Allowed = anything
 ) -> list[int] | Misfit:
-    """Positions of the cards that the container gets, in order of choice."""
-    if request.count > len(node.cards):
+    """Positions of the cards that the container gets, in order of choice.
+
+    A card that MIG divides can be several of them.
+    """
+    if request.count > len(node.cards) and not _divided(node, wish):
         return Misfit(DEVICES_SHORT)
     groups, rejected = _walk(node, wish, request, allowed)
     chosen = _choose(node, wish, request.count, [g for g in groups if len(g) >= request.count])
@@ -99,16 +108,43 @@ def _walk(
             reason
             or (None if wish.allows_uuid(card.uuid) else UUID_MISMATCH)
             or occupied(card, node.used[position], mutex=wish.mutex)
-            or (None if allowed([*gathered, position]) else QUOTA_NOT_FIT)
-            or capacity(card, node.used[position], request)
         )
+        times = 0
+        if reason is None:
+            times, reason = _times(node, request, position, gathered, allowed)
+        groups[-1] += [position] * times
         if reason is not None:
             rejected[position] = reason
-            continue
-        groups[-1].append(position)
         if not everyone and len(groups[-1]) == request.count:
             break
     return groups, rejected
+
+
+def _times(
+    node: Cards,
+    request: ContainerRequest,
+    position: int,
+    gathered: Sequence[int],
+    allowed: Allowed,
+) -> tuple[int, str | None]:
+    """How many of the container's devices a card can be, and what keeps it from being more."""
+    card = node.cards[position]
+    most = request.count - len(gathered) if card.profiles else 1
+    for times in range(1, most + 1):
+        if not allowed([*gathered, *[position] * times]):
+            return times - 1, QUOTA_NOT_FIT
+        if card.profiles:
+            reason = _division(node, position, request, times)
+        else:
+            reason = capacity(card, node.used[position], request)
+        if reason is not None:
+            return times - 1, reason
+    return most, None
+
+
+def _divided(node: Cards, wish: Wish) -> bool:
+    """Whether a pod may get more devices than there are cards."""
+    return any(card.profiles and not wish.mismatch(card) for card in node.cards)
 
 
 def _collects(node: Cards, wish: Wish) -> bool:
@@ -184,7 +220,7 @@ def capacity(card: Card, used: Share, request: ContainerRequest) -> str | None:
     if card.memory_mib - used.memory_mib < request.memory_on(card.memory_mib):
         return MEMORY_SHORT
     return _compute(card, used, request.cores) or (
-        # Instances are the MIG manager's; a whole MIG card is never handed out as a slice.
+        # It does not say what can be made of it, and is never handed out as a slice.
         MIG_INFEASIBLE if card.mode == MODE_MIG else None
     )
 
@@ -202,10 +238,70 @@ def _compute(card: Card, used: Share, cores: int) -> str | None:
     return EXCLUSIVE_CONFLICT if used.exclusive else None
 
 
-def charge(node: Cards, request: ContainerRequest, positions: Sequence[int]) -> list[Share]:
-    """What is used once the container has these cards."""
+def _division(node: Cards, position: int, request: ContainerRequest, times: int) -> str | None:
+    """What a card that MIG divides has too little of for so many instances."""
+    card, used = node.cards[position], node.used[position]
+    if position not in node.partitions:
+        return NOT_HEALTHY
+    if card.memory_mib - used.memory_mib < request.memory_on(card.memory_mib):
+        return MEMORY_SHORT
+    # Its compute is cut with its memory: only a wish for the whole card counts.
+    if used.exclusive or (request.cores >= EXCLUSIVE_CORES and used.slots):
+        return EXCLUSIVE_CONFLICT
+    return None if len(_choices(node, position, request, times)) == times else MIG_INFEASIBLE
+
+
+def _choices(node: Cards, position: int, request: ContainerRequest, times: int) -> list[Choice]:
+    """The instances of a card that a request gets, as far as there are so many."""
+    card, partition = node.cards[position], node.partitions.get(position)
+    if partition is None:
+        return []
+    memory = request.memory_on(card.memory_mib)
+    if memory == card.memory_mib:
+        # The profile of the whole card has a little less than the card.
+        memory = min(memory, max(profile.memory_mib for profile in card.profiles))
+    return partition.choices(memory, times)
+
+
+def devices_of(
+    node: Cards, request: ContainerRequest, positions: Sequence[int]
+) -> tuple[GrantedDevice, ...]:
+    """What a container is granted with these cards."""
+    made = {
+        position: iter(_choices(node, position, request, positions.count(position)))
+        for position in positions
+        if node.cards[position].profiles
+    }
+    return tuple(
+        _device(node, request, position, next(made.get(position, iter(())), None))
+        for position in positions
+    )
+
+
+def _device(
+    node: Cards, request: ContainerRequest, position: int, choice: Choice | None
+) -> GrantedDevice:
+    card = node.cards[position]
+    if choice is None:
+        memory = request.memory_on(card.memory_mib)
+        return GrantedDevice(card.uuid, node.vendor, memory, request.cores)
+    profile, place = choice
+    instance = MigInstance(profile.name, place)
+    return GrantedDevice(card.uuid, node.vendor, profile.memory_mib, profile.core, instance)
+
+
+def charge(
+    node: Cards, request: ContainerRequest, positions: Sequence[int], *, passing: bool = False
+) -> Cards:
+    """The node once the container has these cards; `passing`: an init container, which ends."""
+    partitions = {
+        position: partition.after(
+            _choices(node, position, request, positions.count(position)), passing=passing
+        )
+        for position, partition in node.partitions.items()
+    }
     used = list(node.used)
-    for position in positions:
-        memory = request.memory_on(node.cards[position].memory_mib)
-        used[position] += share_of(memory, request.cores)
-    return used
+    if not passing:
+        for position, device in zip(positions, devices_of(node, request, positions), strict=True):
+            used[position] += share_of(device.memory_mib, device.cores)
+    return replace(node, used=used, partitions=partitions)

@@ -6,6 +6,7 @@ from hamikit import names
 from hamikit.ascend import template_name
 from hamikit.codec import Slots, encode_grant, go_json
 from hamikit.devices import EXTRAS_RUNTIME_INFO, DeviceFamily
+from hamikit.mig import encode_mig_allocations
 from hamikit.objects import Pod
 from hamikit.shape import soft_wanted
 
@@ -22,6 +23,10 @@ def grant_annotations(
             found[family.to_allocate_annotation] = grant
             found[family.allocated_annotation] = grant
             found |= _extras(family, pod, own, seconds)
+    instances = encode_mig_allocations(slots)
+    # What an earlier attempt of another scheduler left would speak of cards that it has not.
+    if instances or names.POD_MIG_ALLOCATIONS in pod.metadata.annotations:
+        found[names.POD_MIG_ALLOCATIONS] = instances
     return found
 
 

@@ -16,9 +16,14 @@ from hamikit.codec import (
     split_list,
 )
 from hamikit.devices import REGISTER_CSV, REGISTER_JSON, DeviceFamily
+from hamikit.instances import MigProfile
 from hamikit.objects import Node
 from hamikit.quantity import QuantityError, parse_integer
 
+MODE_MIG = "mig"
+MIG_PLACES_MAX = 128
+"""The profiles of an A100 have nineteen places together; a bound for an annotation that was made
+to be slow."""
 PairScores = Mapping[str, Mapping[str, int]]
 """Card -> other card -> how well they are connected."""
 
@@ -32,7 +37,8 @@ _DECODERS: dict[str, Callable[[str], list[RegisteredDevice]]] = {
 class Card:
     """One card as its node announces it; `slots` is how many tasks may share it.
 
-    `network` is the group of cards that it is wired to, where the node tells.
+    `network` is the group of cards that it is wired to, where the node tells; `profiles` are the
+    MIG instances that can be made of it.
     """
 
     uuid: str
@@ -46,6 +52,7 @@ class Card:
     health: bool
     vendor: str = names.VENDOR_NVIDIA
     network: int | None = None
+    profiles: tuple[MigProfile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,17 @@ def _card(device: RegisteredDevice, family: DeviceFamily, *, soft: bool) -> Card
         health=device.health,
         vendor=family.vendor,
         network=_network(device),
+        profiles=_profiles(device) if mode == MODE_MIG else (),
     )
+
+
+def _profiles(device: RegisteredDevice) -> tuple[MigProfile, ...]:
+    """What can be made; nothing where the annotation names more places than any card has."""
+    profiles = tuple(p for p in device.mig_profiles if p.name and p.memory_mib > 0)
+    places = [place for profile in profiles for place in profile.placements]
+    if len(places) > MIG_PLACES_MAX or any(p.start < 0 or p.size <= 0 for p in places):
+        return ()
+    return profiles
 
 
 def _soft(node: Node, family: DeviceFamily) -> bool:

@@ -1,7 +1,11 @@
 """The names that HAMi's scheduler gave its metrics before 2.10."""
 
+from collections.abc import Iterator, Mapping
 from typing import Final
 
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from hami_extender.metrics import MIG_INSTANCE
 from hamikit.legacy import Former
 
 _PLACE: Final = {
@@ -43,3 +47,18 @@ FORMER: Final = (
     Former("vGPUMemoryAllocated", "hami_vgpu_memory_allocated_bytes", _GRANT),
     Former("vGPUCoreAllocated", "hami_vgpu_core_allocated_ratio", _GRANT),
 )
+
+
+def instances(present: Mapping[str, Metric]) -> Iterator[Metric]:
+    """`nodeGPUMigInstance`, whose last label is made of two."""
+    now = present[MIG_INSTANCE]
+    family = GaugeMetricFamily(
+        "nodeGPUMigInstance",
+        now.documentation,
+        labels=("zone", "nodeid", "deviceuuid", "deviceidx", "migname"),
+    )
+    for sample in now.samples:
+        said = sample.labels
+        place = [said[name] for name in ("zone", "node", "device_uuid", "device_index")]
+        family.add_metric([*place, f"{said['profile']}-{said['gpu_instance_id']}"], sample.value)
+    yield family

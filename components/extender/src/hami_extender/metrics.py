@@ -2,13 +2,13 @@
 
 import platform
 from collections import Counter as Counted
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from hami_extender.inventory import Card
+from hami_extender.inventory import MODE_MIG, Card
 from hami_extender.placement import Refusal
 from hami_extender.question import Question
 from hami_extender.quota import Standing
@@ -35,6 +35,20 @@ _OVERVIEW = (
 )
 _GRANT = ("zone", "namespace", "node", "pod", "container_index", "device_uuid")
 
+_INSTANCE = (
+    "zone",
+    "node",
+    "device_uuid",
+    "device_index",
+    "mig_uuid",
+    "profile",
+    "gpu_instance_id",
+    "compute_instance_id",
+    "placement_start",
+    "placement_size",
+)
+MIG_INSTANCE = "hami_node_gpu_mig_instance_info"
+
 Families = dict[str, GaugeMetricFamily]
 
 
@@ -49,6 +63,7 @@ def _families() -> Families:
         ("hami_node_gpu_memory_allocated_ratio", "Part of a card's memory granted, 0..1.", _CARD),
         ("hami_vgpu_memory_allocated_bytes", "Memory granted to a container.", _GRANT),
         ("hami_vgpu_core_allocated_ratio", "Compute granted to a container, percent.", _GRANT),
+        (MIG_INSTANCE, "A MIG instance that has been made for a pod.", _INSTANCE),
         (
             "hami_resource_quota_used",
             "What a namespace holds of a limited resource.",
@@ -99,6 +114,9 @@ class ClusterCollector(Collector):
                 _card(families, name, card, used.get(card.uuid, NOTHING))
             if missing:
                 families["hami_extender_missing_cards"].add_metric((name,), missing)
+        divided = {(n, c.uuid): c for n, cards, _, _ in nodes for c in cards if c.mode == MODE_MIG}
+        if divided:
+            _instances(families[MIG_INSTANCE], holdings, divided)
         _grants(families, holdings)
         for standing in standings:
             _quota(families, standing)
@@ -126,6 +144,26 @@ def _card(families: Families, node: str, card: Card, used: Share) -> None:
         families["hami_node_gpu_memory_allocated_ratio"].add_metric(
             plain, used.memory_mib / card.memory_mib
         )
+
+
+def _instances(
+    family: GaugeMetricFamily, holdings: Iterable[Holding], cards: Mapping[tuple[str, str], Card]
+) -> None:
+    found = {
+        (
+            ZONE, holding.node, device.uuid, str(card.index), instance.mig_uuid, instance.profile,
+            str(instance.gpu_instance_id), str(instance.compute_instance_id),
+            str(instance.placement.start), str(instance.placement.size),
+        )
+        for holding in holdings
+        for slot in holding.slots
+        for device in slot
+        if (instance := device.instance) is not None
+        and instance.mig_uuid is not None
+        and (card := cards.get((holding.node, device.uuid))) is not None
+    }  # fmt: skip
+    for labels in sorted(found):
+        family.add_metric(labels, 1)
 
 
 def _quota(families: Families, standing: Standing) -> None:

@@ -1,11 +1,12 @@
 """Where a whole pod could go on one node: container after container, as kubelet will run them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hami_extender.choice import network_share
-from hami_extender.fit import Allowed, Cards, Misfit, anything, charge, fit_container
+from hami_extender.fit import Allowed, Cards, Misfit, anything, charge, devices_of, fit_container
 from hami_extender.inventory import NodeFacts, Offer
+from hami_extender.partition import Partition
 from hami_extender.question import PLENTY, Headroom, Part, Question
 from hami_extender.score import node_score
 from hami_extender.usage import NodeState, footprint
@@ -111,28 +112,47 @@ def why_closed(state: NodeState, facts: NodeFacts, offer: Offer) -> str | None:
 def _place_containers(
     state: NodeState, facts: NodeFacts, offer: Offer, part: Part
 ) -> Slots | Refusal:
-    used = [state.used.get(card.uuid, NOTHING) for card in offer.cards]
-    running = Cards(offer.cards, used, facts.cordoned, part.vendor, offer.pair_scores)
+    running = cards_of(state, facts, offer)
     slots: list[tuple[GrantedDevice, ...]] = []
     for number, slot in enumerate(part.shape.slots):
         if slot.request is None:
             slots.append(())
             continue
-        allowed = _allowed(part, slots, offer, slot.request)
+        allowed = _allowed(part, slots, running, slot.request)
         found = fit_container(running, part.wish, slot.request, allowed)
         if isinstance(found, Misfit):
             # More cards than the node has: no pod's end will change that.
             unresolvable = not found.cards
             return Refusal(found.reason, unresolvable, number, found.cards, part.vendor)
+        slots.append(devices_of(running, slot.request, found))
         # An init container is gone before the next container starts; the others stay.
-        if slot.role is not Role.INIT:
-            running = replace(running, used=charge(running, slot.request, found))
-        slots.append(_devices(offer, slot.request, found))
+        running = charge(running, slot.request, found, passing=slot.role is Role.INIT)
     return tuple(slots)
 
 
+def cards_of(state: NodeState, facts: NodeFacts, offer: Offer) -> Cards:
+    """The cards of a family with what is used of each."""
+    used = [state.used.get(card.uuid, NOTHING) for card in offer.cards]
+    divided = partitions(state, offer) if any(card.profiles for card in offer.cards) else {}
+    return Cards(offer.cards, used, facts.cordoned, offer.vendor, offer.pair_scores, divided)
+
+
+def partitions(state: NodeState, offer: Offer) -> dict[int, Partition]:
+    """The cards that MIG divides; without those that hold something without an instance."""
+    granted = [
+        device for holding in state.holders.values() for slot in holding.slots for device in slot
+    ]
+    found: dict[int, Partition] = {}
+    for position, card in enumerate(offer.cards):
+        own = [device.instance for device in granted if device.uuid == card.uuid]
+        known = [instance.placement for instance in own if instance is not None]
+        if card.profiles and len(known) == len(own):
+            found[position] = Partition(card.profiles, tuple(known))
+    return found
+
+
 def _allowed(
-    part: Part, slots: Iterable[tuple[GrantedDevice, ...]], offer: Offer, request: ContainerRequest
+    part: Part, slots: Iterable[tuple[GrantedDevice, ...]], node: Cards, request: ContainerRequest
 ) -> Allowed:
     """The namespace's quota, for a container that comes after these slots."""
     if part.headroom == PLENTY:
@@ -141,7 +161,7 @@ def _allowed(
     roles = [slot.role for slot in part.shape.slots[: len(placed) + 1]]
 
     def allowed(positions: Sequence[int]) -> bool:
-        return within(part.headroom, roles, (*placed, _devices(offer, request, positions)))
+        return within(part.headroom, roles, (*placed, devices_of(node, request, positions)))
 
     return allowed
 
@@ -153,16 +173,6 @@ def within(headroom: Headroom, roles: Sequence[Role], slots: Slots) -> bool:
     if memory is not None and sum(share.memory_mib for share in taken) > memory:
         return False
     return cores is None or sum(share.cores for share in taken) <= cores
-
-
-def _devices(
-    offer: Offer, request: ContainerRequest, positions: Sequence[int]
-) -> tuple[GrantedDevice, ...]:
-    cards = [offer.cards[position] for position in positions]
-    return tuple(
-        GrantedDevice(card.uuid, offer.vendor, request.memory_on(card.memory_mib), request.cores)
-        for card in cards
-    )
 
 
 def _family_score(offer: Offer, part: Part, slots: Slots) -> float:

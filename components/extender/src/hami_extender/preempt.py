@@ -134,9 +134,8 @@ def without(state: NodeState, gone: Mapping[str, Holding]) -> NodeState:
         for vendor, number in holding.ids.items():
             ids[vendor] = ids.get(vendor, 0) - number
         unreadable -= not holding.readable
-    return replace(
-        state, used=used, ids=ids, unreadable=unreadable, holders=state.holders - gone.keys()
-    )
+    holders = {uid: holding for uid, holding in state.holders.items() if uid not in gone}
+    return replace(state, used=used, ids=ids, unreadable=unreadable, holders=holders)
 
 
 def _priority(pod: Pod) -> int:

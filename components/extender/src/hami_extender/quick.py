@@ -147,6 +147,9 @@ class _PartProbe:
             return NOT_REGISTERED
         if offer.closed is not None:
             return _closed(offer.closed)
+        if offer.divided:
+            # Whether an instance can be made depends on where the others are.
+            return Answer.MAYBE
         for container in self._containers:
             refusal = container.refusal(offer)
             if refusal is not None:

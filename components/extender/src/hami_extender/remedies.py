@@ -9,13 +9,17 @@ from hamikit import names
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What of a card matters for a remedy; `tasks` is how many share it now."""
+    """What of a card matters for a remedy; `tasks` is how many share it now.
+
+    `largest_mib` is the memory of the largest MIG instance that could be made of it.
+    """
 
     free_memory_mib: int
     short_memory_mib: int
     free_cores: int
     asked_cores: int
     tasks: int
+    largest_mib: int = 0
 
 
 def _memory(room: Room) -> str:
@@ -38,6 +42,13 @@ def _exclusive(room: Room) -> str:
     return f"wait until the card's {room.tasks} tasks end: one side wants the card to itself"
 
 
+def _instance(room: Room) -> str:
+    wait = "wait until an instance of this card is given back"
+    if not room.largest_mib:
+        return wait
+    return f"ask for at most {room.largest_mib} MiB, or {wait}"
+
+
 def _says(text: str) -> Callable[[Room], str]:
     return lambda _room: text
 
@@ -53,7 +64,6 @@ _CARD: dict[str, Callable[[Room], str]] = {
         f"or {names.POD_VGPU_MODE}"
     ),
     wish.MODE_MISMATCH: _says("leave out the annotation that asks for this way of sharing"),
-    fit.QUOTA_NOT_FIT: _says("ask for less, or wait until the namespace's quota leaves more"),
     fit.UUID_MISMATCH: _says(
         f"change the pod's annotation {names.POD_USE_UUID} or {names.POD_NOUSE_UUID}"
     ),
@@ -62,6 +72,7 @@ _CARD: dict[str, Callable[[Room], str]] = {
     fit.QUOTA_NOT_FIT: _says(
         "raise the limit in the namespace's ResourceQuota, or wait until a pod of it ends"
     ),
+    fit.MIG_INFEASIBLE: _instance,
     fit.NUMA_NOT_FIT: _says(f"ask for fewer cards, or leave out {names.POD_NUMA_BIND}"),
 }
 

@@ -15,9 +15,11 @@ from hami_extender.question import Question, question_of
 from hami_extender.quota import Budget
 from hami_extender.usage import Holding, Kind, Ledger, aligned, holding_of
 from hami_extender.verdicts import Verdicts
+from hamikit import names
 from hamikit.codec import CodecError, Slots, decode_grant
 from hamikit.devices import DeviceFamily
 from hamikit.informer import Change
+from hamikit.mig import decode_mig_allocations, with_instances
 from hamikit.objects import Node, Pod
 from hamikit.quotas import ResourceQuota
 from hamikit.shape import roles_of
@@ -92,6 +94,8 @@ class Snapshot:
             # The first grant counts, as in the plugin: nobody may rewrite it afterwards.
             if shown is None or shown.slots != held.slots:
                 log.warning("grant changed after the bind; the first one counts", pod=pod.key)
+            elif _made(shown) > _made(held):
+                self.ledger.hold(uid, shown)
             return
         if shown is None:
             # Bound by somebody else: it has no cards of ours.
@@ -164,6 +168,12 @@ class Snapshot:
             self.drop_claim(heappop(self._claims)[1])
 
 
+def _made(holding: Holding) -> int:
+    """How many of its MIG instances exist."""
+    devices = (device for slot in holding.slots for device in slot)
+    return sum(d.instance is not None and d.instance.realised for d in devices)
+
+
 def grant_of(pod: Pod, families: Sequence[DeviceFamily]) -> Holding | None:
     """What a bound pod's annotations say it holds; None if it has no grant."""
     annotations, node = pod.metadata.annotations, pod.spec.node_name
@@ -180,4 +190,11 @@ def grant_of(pod: Pod, families: Sequence[DeviceFamily]) -> Holding | None:
     except CodecError:
         # Counting it as nothing would promise its cards again (HAMi defect 8.4).
         return Holding(Kind.GRANT, node, pod.key, (), {}, {}, readable=False)
-    return holding_of(Kind.GRANT, node, pod.key, roles, merged(parts))
+    try:
+        instances = decode_mig_allocations(annotations.get(names.POD_MIG_ALLOCATIONS, ""))
+    except CodecError as error:
+        # The cards that MIG divides are closed by what is missing there, and no others.
+        log.warning("MIG instances of a pod cannot be read", pod=pod.key, error=str(error))
+        instances = ()
+    slots = with_instances(merged(parts), instances)
+    return holding_of(Kind.GRANT, node, pod.key, roles, slots)

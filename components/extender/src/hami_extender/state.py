@@ -116,4 +116,16 @@ def _holding(uid: str, holding: Holding, flights: dict[str, str]) -> dict[str, o
             uuid: {"slots": share.slots, "memory_mib": share.memory_mib, "cores": share.cores}
             for uuid, share in holding.taken.items()
         },
+        "instances": [
+            {
+                "uuid": device.uuid,
+                "profile": device.instance.profile,
+                "start": device.instance.placement.start,
+                "size": device.instance.placement.size,
+                "mig_uuid": device.instance.mig_uuid,
+            }
+            for slot in holding.slots
+            for device in slot
+            if device.instance is not None
+        ],
     }

@@ -116,7 +116,7 @@ class NodeState:
     used: dict[str, Share] = field(default_factory=dict)
     ids: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0
-    holders: set[str] = field(default_factory=set)
+    holders: dict[str, Holding] = field(default_factory=dict)
 
     def missing_cards(self) -> list[str]:
         """Cards that pods hold here and the node does not announce (any more)."""
@@ -161,7 +161,7 @@ class Ledger:
         for vendor, number in holding.ids.items():
             state.ids[vendor] = state.ids.get(vendor, 0) + number
         state.unreadable += not holding.readable
-        state.holders.add(uid)
+        state.holders[uid] = holding
         self._counted(holding, 1)
         self._changed(state)
 
@@ -180,7 +180,7 @@ class Ledger:
         for vendor, number in holding.ids.items():
             state.ids[vendor] -= number
         state.unreadable -= not holding.readable
-        state.holders.discard(uid)
+        state.holders.pop(uid, None)
         self._counted(holding, -1)
         self._changed(state)
         self._forget_if_empty(state)

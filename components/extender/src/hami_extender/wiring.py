@@ -20,7 +20,7 @@ from hami_extender.flights import Flights
 from hami_extender.gauges import OwnCollector
 from hami_extender.inquiry import create_inquiry
 from hami_extender.leader import Leadership
-from hami_extender.legacy import FORMER
+from hami_extender.legacy import FORMER, instances
 from hami_extender.metrics import ClusterCollector, VerbMetrics
 from hami_extender.nodelock import NodeLocks
 from hami_extender.notices import Notices
@@ -59,7 +59,7 @@ class Parts:
         self._config, self._snapshot, self._api = config, snapshot, api
         self._metrics = VerbMetrics(registry, build)
         view = ClusterCollector(snapshot)
-        registry.register(WithLegacy(view, FORMER) if config.legacy_metrics else view)
+        registry.register(WithLegacy(view, FORMER, instances) if config.legacy_metrics else view)
         self.flights = Flights(snapshot, api, now=now)
         self._locks = NodeLocks(
             snapshot, api, self.flights, expire_s=config.lock_timeout_s, now=now

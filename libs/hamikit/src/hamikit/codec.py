@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from hamikit.instances import MigInstance, MigProfile
 from hamikit.names import MODE_HAMI_CORE
 
 INT32_MAX = 2**31 - 1
@@ -40,6 +41,7 @@ class RegisteredDevice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=
     type: str = ""
     numa: int = 0
     mode: str = ""
+    mig_profiles: tuple[MigProfile, ...] = msgspec.field(default=(), name="migProfiles")
     health: bool = False
     custominfo: dict[str, Any] | None = None
 
@@ -48,6 +50,7 @@ _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """A node may write anything, and nothing that it writes may end whoever reads it: a list in a list
 in a list has a quarter of a million levels in an annotation."""
 _REGISTER = msgspec.json.Decoder(list[RegisteredDevice])
+_SPELT = {name.lower(): name for name in ("migProfiles", "memoryMB", "sliceCount")}
 
 
 def decode_register(text: str) -> list[RegisteredDevice]:
@@ -72,13 +75,26 @@ def decode_register(text: str) -> list[RegisteredDevice]:
 def _decode_any_case(text: str) -> list[RegisteredDevice]:
     try:
         entries = msgspec.convert(json.loads(text), list[dict[str, Any]])
-        lowered = [{key.lower(): value for key, value in entry.items()} for entry in entries]
-        devices = msgspec.convert(lowered, list[RegisteredDevice])
+        devices = msgspec.convert(list(map(_any_case, entries)), list[RegisteredDevice])
     except _UNREADABLE as error:
         raise CodecError(f"register annotation is not an array of devices: {error}") from error
     if any(not device.id for device in devices):
         raise CodecError("register annotation has a device without id")
     return devices
+
+
+def _any_case(value: Any) -> Any:
+    """The same with the keys as they are spelt here, which matters to us and not to Go."""
+    if isinstance(value, list):
+        return [_any_case(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        _SPELT.get(key.lower(), key.lower()): (
+            one if key.lower() == "custominfo" else _any_case(one)
+        )
+        for key, one in value.items()
+    }
 
 
 def go_json(value: Any) -> str:
@@ -154,12 +170,16 @@ def decode_pair_scores(text: str) -> dict[str, dict[str, int]]:
 
 @dataclass(frozen=True, slots=True)
 class GrantedDevice:
-    """A slice of one card: `memory_mib` MiB and `cores` percent of it."""
+    """A slice of one card: `memory_mib` MiB and `cores` percent of it.
+
+    `instance` is what the slice is on a card that MIG divides; it stands in a record of its own.
+    """
 
     uuid: str
     vendor: str
     memory_mib: int
     cores: int
+    instance: MigInstance | None = None
 
 
 Slots = tuple[tuple[GrantedDevice, ...], ...]

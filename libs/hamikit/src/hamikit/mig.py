@@ -1,18 +1,14 @@
 """HAMi's record of the MIG instances that a pod's containers were given."""
 
+from dataclasses import replace
+
 import msgspec
 
-from hamikit.codec import CodecError
+from hamikit.codec import CodecError, GrantedDevice, Slots
+from hamikit.instances import MigInstance, Placement
 
 
-class Placement(msgspec.Struct, frozen=True):
-    """Memory slices of a card: the first, and how many."""
-
-    start: int
-    size: int
-
-
-class MigAllocation(msgspec.Struct, frozen=True, rename="camel"):
+class MigAllocation(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """One instance; the last three are known once it has been made, all or none.
 
     `container_index` counts init containers first, `device_index` within the container.
@@ -69,3 +65,47 @@ def _fault(entry: MigAllocation) -> str:
     if any(part is None for part in identity) and any(part is not None for part in identity):
         return "has half an identity: all of migUUID, gpuInstanceID, computeInstanceID or none"
     return ""
+
+
+def encode_mig_allocations(slots: Slots) -> str:
+    """Write the annotation for the instances of a grant; empty where there is none."""
+    entries = [
+        MigAllocation(
+            number,
+            place,
+            device.uuid,
+            device.instance.profile,
+            device.instance.placement,
+            device.instance.mig_uuid,
+            device.instance.gpu_instance_id,
+            device.instance.compute_instance_id,
+        )
+        for number, slot in enumerate(slots)
+        for place, device in enumerate(slot)
+        if device.instance is not None
+    ]
+    return msgspec.json.encode(entries).decode() if entries else ""
+
+
+def with_instances(slots: Slots, allocations: tuple[MigAllocation, ...]) -> Slots:
+    """The grant with its instances; a record of another card than was granted says nothing."""
+    if not allocations:
+        return slots
+    found = {(one.container_index, one.device_index): one for one in allocations}
+    return tuple(
+        tuple(_made(device, found.get((number, place))) for place, device in enumerate(slot))
+        for number, slot in enumerate(slots)
+    )
+
+
+def _made(device: GrantedDevice, record: MigAllocation | None) -> GrantedDevice:
+    if record is None or record.gpu_uuid != device.uuid:
+        return device
+    instance = MigInstance(
+        record.profile,
+        record.placement,
+        record.mig_uuid,
+        record.gpu_instance_id,
+        record.compute_instance_id,
+    )
+    return replace(device, instance=instance)

@@ -1,0 +1,353 @@
+"""Pods on nodes with cards that MIG divides."""
+
+import json
+
+import pytest
+from extender_kit import container, device, make_node, make_pod
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mig_cards import A30, A100_40, mig_device, profile
+from prometheus_client import CollectorRegistry, generate_latest
+
+from hami_extender.answers import answer_of
+from hami_extender.flights import Flights
+from hami_extender.grants import grant_annotations
+from hami_extender.legacy import FORMER, instances
+from hami_extender.metrics import ClusterCollector
+from hami_extender.placement import Placement, place
+from hami_extender.question import Headroom, Part, Question, question_of
+from hami_extender.snapshot import Snapshot
+from hami_extender.state import as_json, take
+from hami_extender.usage import Kind
+from hamikit import names
+from hamikit.codec import encode_grant
+from hamikit.devices import NVIDIA
+from hamikit.informer import Change
+from hamikit.legacy import WithLegacy
+from hamikit.mig import decode_mig_allocations
+
+FOUR = (
+    profile("1g.24gb", 24192, 25, 1, 0, 1, 2, 3, size=1),
+    profile("2g.48gb", 48512, 50, 2, 0, 2, size=2),
+    profile("4g.96gb", 97280, 100, 4, 0, size=4),
+)
+"""A card of four slices, such as an RTX PRO 6000."""
+
+
+class World:
+    """One node; pods come and go as binds and the API server make them."""
+
+    def __init__(self, *devices, **annotations):
+        self.snapshot = Snapshot(NVIDIA)
+        self.snapshot.on_node(Change(None, make_node("n", *devices, **annotations)))
+
+    def ask(self, pod, policy="binpack"):
+        """What the node says; the table of all nodes has to agree."""
+        question = question_of(pod, [NVIDIA], policy)
+        verdict = place(self.snapshot.ledger.nodes["n"], question)
+        table = self.snapshot.verdicts.table(question)
+        if isinstance(verdict, Placement):
+            assert table.best(["n"], "binpack", 1) == ["n"]
+        else:
+            assert table.refusals(["n"]) == {"n": verdict}
+        return verdict
+
+    def bind(self, name, *containers, **settings):
+        """Place a pod for good, as the watch will show it; its instances, or the reason."""
+        pod = make_pod(name, *containers, **settings)
+        verdict = self.ask(pod)
+        if not isinstance(verdict, Placement):
+            return verdict.reason
+        self.snapshot.hold(Kind.FLIGHT, pod, "n", verdict.slots)
+        written = grant_annotations([NVIDIA], pod, "n", verdict.slots, 7)
+        shown = make_pod(name, *containers, node="n", **settings)
+        shown.metadata.annotations.update(written)
+        self.snapshot.on_pod(Change(None, shown))
+        assert self.snapshot.ledger.holdings[f"uid-{name}"].kind is Kind.GRANT
+        records = decode_mig_allocations(written.get(names.POD_MIG_ALLOCATIONS, ""))
+        return [(r.profile, r.placement.start) for r in records]
+
+    def end(self, name):
+        """A pod is gone."""
+        self.snapshot.on_pod(Change(make_pod(name, node="n"), None))
+
+
+def one(memory, **more):
+    """A container with one device."""
+    return container(gpu=1, mem=memory, **more)
+
+
+def test_the_grant_is_the_card_with_what_the_profile_has():
+    """HAMi's two records: the card with the profile's memory and cores, and the instance."""
+    pod = make_pod("p", container("plain"), one(9000))
+    verdict = place(
+        World(mig_device("GPU-a")).snapshot.ledger.nodes["n"], question_of(pod, [NVIDIA], "")
+    )
+    assert encode_grant(verdict.slots) == ";GPU-a,NVIDIA,9984,29:;"
+    written = grant_annotations([NVIDIA], pod, "n", verdict.slots, 7)
+    assert written[names.POD_DEVICES_ALLOCATED] == ";GPU-a,NVIDIA,9984,29:;"
+    assert written[names.POD_MIG_ALLOCATIONS] == (
+        '[{"containerIndex":1,"deviceIndex":0,"gpuUUID":"GPU-a","profile":"2g.10gb",'
+        '"placement":{"start":0,"size":2}}]'
+    )
+
+
+def test_hamis_acceptance_on_an_a100():
+    """Three 2g and a 1g fill it; another 1g waits until a 2g is given back."""
+    world = World(mig_device("GPU-a"))
+    assert world.bind("s", one(4500)) == [("1g.5gb", 6)]
+    twos = [world.bind(f"d{i}", one(9500)) for i in range(3)]
+    assert sorted(twos) == [[("2g.10gb", 0)], [("2g.10gb", 2)], [("2g.10gb", 4)]]
+    assert world.bind("late", one(4500)) == "1/1 CardMigTopologyInfeasible"
+    world.end("d1")
+    assert world.bind("late", one(4500))[0][0] == "1g.5gb"
+
+
+def test_hamis_acceptance_with_large_ones():
+    """Two 3g leave nothing; 3g, 2g and two 1g fill a card; what ends can be made again."""
+    world = World(mig_device("GPU-a"))
+    assert [world.bind(f"t{i}", one(19000)) for i in range(2)] == [
+        [("3g.20gb", 4)],
+        [("3g.20gb", 0)],
+    ]
+    assert world.bind("s", one(4500)) == "1/1 CardInsufficientMemory"
+    # The second, at the start of the card: slices 0 to 3 can be cut in any way.
+    world.end("t1")
+    assert world.bind("d", one(9500))[0][0] == "2g.10gb"
+    assert [world.bind(f"s{i}", one(4500))[0][0] for i in range(2)] == ["1g.5gb"] * 2
+    assert world.bind("more", one(4500)) == "1/1 CardInsufficientMemory"
+    assert world.bind("more", one(1000)) == "1/1 CardMigTopologyInfeasible"
+
+
+def test_hamis_acceptance_with_seven_and_with_four():
+    """Seven 1g and not eight; on a card of four slices the whole one keeps all others out."""
+    world = World(mig_device("GPU-a"))
+    assert {world.bind(f"s{i}", one(4500))[0] for i in range(7)} == {
+        ("1g.5gb", start) for start in range(7)
+    }
+    assert "CardTimeSlicingExhausted" in world.bind("eighth", one(4500))
+    world = World(mig_device("GPU-b", profiles=FOUR, memory=97887))
+    assert world.bind("whole", one(60000)) == [("4g.96gb", 0)]
+    assert world.bind("s", one(8000)) == "1/1 CardInsufficientMemory"
+    world.end("whole")
+    assert [world.bind(f"x{i}", one(m))[0][0] for i, m in enumerate((8000, 30000, 8000))] == [
+        "1g.24gb", "2g.48gb", "1g.24gb",
+    ]  # fmt: skip
+
+
+def test_one_card_can_be_several_devices():
+    """Three of 9500 MiB are three instances of one card; a fourth has to be another's."""
+    world = World(mig_device("GPU-a"))
+    assert len(world.bind("p", container(gpu=3, mem=9500))) == 3
+    assert World(mig_device("GPU-a")).bind("p", container(gpu=4, mem=9500)) == (
+        "1/1 CardMigTopologyInfeasible, 3/1 AllocatedCardsInsufficientRequest"
+    )
+    two = World(mig_device("GPU-a"), mig_device("GPU-b", 1))
+    assert len(two.bind("p", container(gpu=4, mem=9500))) == 4
+
+
+def test_whoever_asks_for_the_whole_card_gets_the_largest_profile():
+    """It has a little less than the card announces (HAMi defect 31)."""
+    world = World(mig_device("GPU-a"))
+    assert world.bind("p", container(gpu=1, percent=100, cores=100)) == [("7g.40gb", 0)]
+    world.end("p")
+    assert world.bind("s", one(4500)) == [("1g.5gb", 6)]
+    assert world.bind("p", container(gpu=1, percent=50, cores=100)) == (
+        "1/1 ExclusiveDeviceAllocateConflict"
+    )
+
+
+def test_cores_are_those_of_the_profile():
+    """Seven times 15 percent are more than the card has, and all the same there is room."""
+    world = World(mig_device("GPU-a"))
+    for number in range(7):
+        assert world.bind(f"s{number}", one(4500, cores=15)) != []
+    assert world.snapshot.ledger.nodes["n"].used["GPU-a"].cores == 105
+
+
+def test_a_pod_says_which_way_of_sharing_it_wants():
+    """Where both kinds of card are: any, those that MIG divides, or those that it does not."""
+    world = World(mig_device("GPU-m"), device("GPU-h", 1, devmem=40960))
+    for mode, card in (("mig", "GPU-m"), ("hami-core", "GPU-h")):
+        pod = make_pod("p", one(4500), POD_VGPU_MODE=mode)
+        assert world.ask(pod).slots[0][0].uuid == card
+    assert world.ask(make_pod("p", one(4500), POD_VGPU_MODE="mps")).reason == "2/2 CardTypeMismatch"
+    both = world.ask(make_pod("p", container(gpu=2, mem=4500), POD_VGPU_MODE="mig,hami-core"))
+    assert {d.uuid for d in both.slots[0]} <= {"GPU-m", "GPU-h"}
+    assert world.bind("h", one(4500), POD_VGPU_MODE="hami-core") == []
+
+
+def test_more_devices_than_cards():
+    """Only where a card may be several of them."""
+    world = World(mig_device("GPU-m"))
+    asked = container(gpu=2, mem=4500)
+    assert (
+        world.ask(make_pod("p", asked, POD_VGPU_MODE="hami-core")).reason
+        == "NodeInsufficientDevice"
+    )
+    assert isinstance(world.ask(make_pod("p", asked)), Placement)
+    assert World(device("GPU-h")).bind("p", asked) == "NodeInsufficientDevice"
+
+
+def test_a_card_that_does_not_say_what_can_be_made_of_it():
+    """It is never handed out, as a slice or as a whole."""
+    world = World(mig_device("GPU-m", profiles=()))
+    assert world.bind("p", one(4500)) == "1/1 CardMigTopologyInfeasible"
+
+
+def test_init_containers_keep_their_instance():
+    """It stays as long as the pod: who comes later has the same one, or one beside it."""
+    world = World(mig_device("GPU-a", profiles=A30, memory=24576))
+    small, large = one(5000), one(11000)
+    found = world.bind("same", small, init=(container("i", gpu=1, mem=5000),))
+    assert found[0] == found[1]
+    world.end("same")
+    found = world.bind("beside", large, init=(container("i", gpu=1, mem=5000),))
+    assert [profile_ for profile_, _ in found] == ["1g.6gb", "2g.12gb"]
+    assert world.bind("rest", one(5000))[0][0] == "1g.6gb"
+    assert world.bind("none", one(5000)) == "1/1 CardMigTopologyInfeasible"
+
+
+def test_a_sidecar_and_its_app_have_one_each():
+    """Both run at the same time."""
+    world = World(mig_device("GPU-a", profiles=A30, memory=24576))
+    sidecar = {**container("s", gpu=1, mem=5000), "restartPolicy": "Always"}
+    found = world.bind("p", one(5000), init=(sidecar,))
+    assert found[0] != found[1]
+
+
+def test_quota_counts_the_profile():
+    """9984 MiB are held by whoever asks for 9000 (HAMi defect 8.31)."""
+    world, pod = World(mig_device("GPU-a")), make_pod("p", one(9000))
+    question = question_of(pod, [NVIDIA], "")
+    state = world.snapshot.ledger.nodes["n"]
+    for limit, fits in ((9984, True), (9983, False)):
+        part = Part.of(question.parts[0].shape, "", NVIDIA, Headroom(limit))
+        verdict = place(state, Question((part,)))
+        assert isinstance(verdict, Placement) is fits
+    assert verdict.reason == "1/1 ResourceQuotaNotFit"
+
+
+@pytest.mark.parametrize("record", ["", "no JSON", '[{"containerIndex":0}]', json.dumps([{
+    "containerIndex": 0, "deviceIndex": 0, "gpuUUID": "GPU-other", "profile": "1g.5gb",
+    "placement": {"start": 0, "size": 1}}])])  # fmt: skip
+def test_who_holds_what_nobody_knows_closes_the_card_and_no_other(record):
+    """An instance might be anywhere on it; a record of other cards changes nothing there."""
+    world = World(mig_device("GPU-a"), mig_device("GPU-other", 1), device("GPU-h", 2))
+    shown = make_pod("q", one(4500), node="n", POD_DEVICES_ALLOCATED="GPU-a,NVIDIA,4864,15:;")
+    shown.metadata.annotations[names.POD_MIG_ALLOCATIONS] = record
+    world.snapshot.on_pod(Change(None, shown))
+    pod = make_pod("p", one(4500), POD_USE_UUID="GPU-a")
+    assert world.ask(pod).reason == "1/3 CardNotHealth, 2/3 CardUuidMismatch"
+    assert world.bind(
+        "whole", container(gpu=1, percent=100, cores=100), POD_USE_UUID="GPU-other"
+    ) == [("7g.40gb", 0)]
+    world.end("q")
+    assert isinstance(world.ask(pod), Placement)
+
+
+def test_a_record_that_was_left_behind_is_taken_off():
+    """Else it would speak of instances of a card that the pod has not (HAMi defect 8.21)."""
+    world, pod = World(device("GPU-h")), make_pod("p", one(4500), POD_MIG_ALLOCATIONS="[]")
+    written = grant_annotations([NVIDIA], pod, "n", world.ask(pod).slots, 7)
+    assert written[names.POD_MIG_ALLOCATIONS] == ""
+    plain = grant_annotations([NVIDIA], make_pod("p", one(1)), "n", world.ask(pod).slots, 7)
+    assert names.POD_MIG_ALLOCATIONS not in plain
+
+
+def test_places_beyond_reason_are_not_looked_at():
+    """An annotation that was made to be slow, or that speaks of places before the first."""
+    many = profile("1g.5gb", 4864, 15, 1, *range(200), size=1)
+    below = profile("1g.5gb", 4864, 15, 1, -1, size=1)
+    empty = profile("1g.5gb", 4864, 15, 1, 0, size=0)
+    for strange in (many, below, empty):
+        world = World(mig_device("GPU-a", profiles=(strange,)))
+        assert world.bind("p", one(4500)) == "1/1 CardMigTopologyInfeasible"
+    world = World(device("GPU-h", mig_profiles=A30))
+    assert world.bind("p", one(4500)) == []
+
+
+def test_explain_says_what_could_be_made():
+    """The largest instance that the free places allow, and when there is none to wait."""
+    world = World(mig_device("GPU-a"))
+    world.bind("t", one(19000))
+    world.bind("s", one(4500))
+    pod = make_pod("p", one(12000))
+    verdict, state = world.ask(pod), world.snapshot.ledger.nodes["n"]
+    answer = answer_of(state, "n", question_of(pod, [NVIDIA], ""), verdict, ["main"])
+    wait = "wait until an instance of this card is given back"
+    assert answer.cards[0].reason == "CardMigTopologyInfeasible"
+    assert answer.cards[0].remedy == f"ask for at most 9984 MiB, or {wait}"
+    for number in range(2):
+        world.bind(f"x{number}", one(9500 if number == 0 else 4500))
+    pod = make_pod("p", one(300))
+    verdict = world.ask(pod)
+    answer = answer_of(state, "n", question_of(pod, [NVIDIA], ""), verdict, ["main"])
+    assert answer.cards[0].remedy == wait
+
+
+def test_topology_counts_no_more_instances_than_are_asked_for():
+    """However many could be made (HAMi defect 8.8)."""
+    world = World(*(mig_device(f"GPU-{n}", n) for n in range(8)), NODE_PAIR_SCORES="[]")
+    pod = make_pod("p", container(gpu=2, mem=4500), POD_GPU_POLICY="topology-aware")
+    assert len(world.ask(pod).slots[0]) == 2
+
+
+ASKED = st.tuples(
+    st.integers(1, 3), st.sampled_from([4000, 9000, 19000, 40000]), st.booleans(), st.booleans()
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(ASKED, st.booleans()), max_size=12))
+def test_instances_never_overlap(steps):
+    """Pods of any shape, in any order of coming and going: each slice of a card is one pod's."""
+    world = World(mig_device("GPU-a", profiles=A100_40), mig_device("GPU-b", 1), device("GPU-h", 2))
+    for number, ((count, memory, init, sidecar), ends) in enumerate(steps):
+        first = container("first", gpu=1, mem=4000)
+        if sidecar:
+            first = {**first, "restartPolicy": "Always"}
+        name = f"p{number}"
+        world.bind(name, container(gpu=count, mem=memory), init=(first,) if init else ())
+        if ends:
+            world.end(name)
+        owner = {}
+        for uid, holding in world.snapshot.ledger.holdings.items():
+            for device_ in (d for slot in holding.slots for d in slot if d.instance):
+                place_ = device_.instance.placement
+                for slice_ in range(place_.start, place_.start + place_.size):
+                    assert owner.setdefault((device_.uuid, slice_), (uid, place_)) == (uid, place_)
+
+
+def test_an_instance_is_known_once_it_is_made():
+    """The plugin completes the record: the metric tells, and the grant is the one it was."""
+    world, registry = World(mig_device("GPU-a")), CollectorRegistry()
+    registry.register(WithLegacy(ClusterCollector(world.snapshot), FORMER, instances))
+    world.bind("p", one(9000))
+    name, former = "hami_node_gpu_mig_instance_info", "nodeGPUMigInstance"
+    assert f"{name}{{" not in generate_latest(registry).decode()
+    made = [{
+        "containerIndex": 0, "deviceIndex": 0, "gpuUUID": "GPU-a", "profile": "2g.10gb",
+        "placement": {"start": 0, "size": 2},
+        "migUUID": "MIG-1", "gpuInstanceID": 3, "computeInstanceID": 0,
+    }]  # fmt: skip
+    shown = make_pod("p", one(9000), node="n", POD_DEVICES_ALLOCATED="GPU-a,NVIDIA,9984,29:;")
+    shown.metadata.annotations[names.POD_MIG_ALLOCATIONS] = json.dumps(made)
+    world.snapshot.on_pod(Change(None, shown))
+    labels = {
+        "zone": "vGPU", "node": "n", "device_uuid": "GPU-a", "device_index": "0",
+        "mig_uuid": "MIG-1", "profile": "2g.10gb", "gpu_instance_id": "3",
+        "compute_instance_id": "0", "placement_start": "0", "placement_size": "2",
+    }  # fmt: skip
+    assert registry.get_sample_value(name, labels) == 1
+    old = {"zone": "vGPU", "nodeid": "n", "deviceuuid": "GPU-a", "deviceidx": "0"}
+    assert registry.get_sample_value(former, {**old, "migname": "2g.10gb-3"}) == 1
+    view = as_json(take(world.snapshot, Flights(world.snapshot, None), lambda: ""))
+    assert view["pods"][0]["instances"] == [
+        {"uuid": "GPU-a", "profile": "2g.10gb", "start": 0, "size": 2, "mig_uuid": "MIG-1"}
+    ]
+    # Nobody makes another grant of it afterwards.
+    moved = [{**made[0], "placement": {"start": 2, "size": 2}}]
+    shown.metadata.annotations[names.POD_MIG_ALLOCATIONS] = json.dumps(moved)
+    world.snapshot.on_pod(Change(None, shown))
+    assert registry.get_sample_value(name, labels) == 1
