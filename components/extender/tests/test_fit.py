@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hami_extender.fit import Cards, Misfit, charge, fit_container
+from hami_extender.cards import Cards, charge
+from hami_extender.fit import Misfit, fit_container
 from hami_extender.inventory import Card
 from hami_extender.wish import Wish
 from hamikit.footprint import NOTHING, Share

@@ -6,7 +6,8 @@ import pytest
 from extender_kit import container, device, make_node, make_pod
 from ruamel.yaml import YAML
 
-from hami_extender.fit import Cards, fit_container
+from hami_extender.cards import Cards
+from hami_extender.fit import fit_container
 from hami_extender.grants import grant_annotations
 from hami_extender.inventory import Card, facts_of
 from hami_extender.placement import Placement, Refusal, place

@@ -2,17 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from hami_extender import choice
-from hami_extender.inventory import MODE_MIG, Card, PairScores
-from hami_extender.partition import Choice, Partition
+from hami_extender.cards import Cards, choices
+from hami_extender.inventory import MODE_MIG, Card
 from hami_extender.score import card_score, sort_key
 from hami_extender.wish import MODE_MISMATCH, TYPE_MISMATCH, Wish
-from hamikit.codec import GrantedDevice
 from hamikit.devices import SELECT_GREEDY, SELECT_PAIRS
-from hamikit.footprint import EXCLUSIVE_CORES, NOTHING, Share, share_of
-from hamikit.instances import MigInstance
+from hamikit.footprint import EXCLUSIVE_CORES, NOTHING, Share
 from hamikit.shape import ContainerRequest
 
 NOT_HEALTHY = "CardNotHealth"
@@ -39,22 +37,6 @@ Allowed = Callable[[Sequence[int]], bool]
 def anything(_positions: Sequence[int]) -> bool:
     """No quota."""
     return True
-
-
-@dataclass(frozen=True, slots=True)
-class Cards:
-    """A node's cards of one family with what is used of each, at one moment.
-
-    `partitions` has those that MIG divides, by position; one that is not there although its card
-    has profiles holds what nobody knows.
-    """
-
-    cards: Sequence[Card]
-    used: Sequence[Share]
-    cordoned: frozenset[str]
-    vendor: str
-    pair_scores: PairScores = field(default_factory=dict)
-    partitions: Mapping[int, Partition] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,60 +230,4 @@ def _division(node: Cards, position: int, request: ContainerRequest, times: int)
     # Its compute is cut with its memory: only a wish for the whole card counts.
     if used.exclusive or (request.cores >= EXCLUSIVE_CORES and used.slots):
         return EXCLUSIVE_CONFLICT
-    return None if len(_choices(node, position, request, times)) == times else MIG_INFEASIBLE
-
-
-def _choices(node: Cards, position: int, request: ContainerRequest, times: int) -> list[Choice]:
-    """The instances of a card that a request gets, as far as there are so many."""
-    card, partition = node.cards[position], node.partitions.get(position)
-    if partition is None:
-        return []
-    memory = request.memory_on(card.memory_mib)
-    if memory == card.memory_mib:
-        # The profile of the whole card has a little less than the card.
-        memory = min(memory, max(profile.memory_mib for profile in card.profiles))
-    return partition.choices(memory, times)
-
-
-def devices_of(
-    node: Cards, request: ContainerRequest, positions: Sequence[int]
-) -> tuple[GrantedDevice, ...]:
-    """What a container is granted with these cards."""
-    made = {
-        position: iter(_choices(node, position, request, positions.count(position)))
-        for position in positions
-        if node.cards[position].profiles
-    }
-    return tuple(
-        _device(node, request, position, next(made.get(position, iter(())), None))
-        for position in positions
-    )
-
-
-def _device(
-    node: Cards, request: ContainerRequest, position: int, choice: Choice | None
-) -> GrantedDevice:
-    card = node.cards[position]
-    if choice is None:
-        memory = request.memory_on(card.memory_mib)
-        return GrantedDevice(card.uuid, node.vendor, memory, request.cores)
-    profile, place = choice
-    instance = MigInstance(profile.name, place)
-    return GrantedDevice(card.uuid, node.vendor, profile.memory_mib, profile.core, instance)
-
-
-def charge(
-    node: Cards, request: ContainerRequest, positions: Sequence[int], *, passing: bool = False
-) -> Cards:
-    """The node once the container has these cards; `passing`: an init container, which ends."""
-    partitions = {
-        position: partition.after(
-            _choices(node, position, request, positions.count(position)), passing=passing
-        )
-        for position, partition in node.partitions.items()
-    }
-    used = list(node.used)
-    if not passing:
-        for position, device in zip(positions, devices_of(node, request, positions), strict=True):
-            used[position] += share_of(device.memory_mib, device.cores)
-    return replace(node, used=used, partitions=partitions)
+    return None if len(choices(node, position, request, times)) == times else MIG_INFEASIBLE

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from hami_extender.cards import Cards, charge, devices_of
 from hami_extender.choice import network_share
-from hami_extender.fit import Allowed, Cards, Misfit, anything, charge, devices_of, fit_container
+from hami_extender.fit import Allowed, Misfit, anything, fit_container
 from hami_extender.inventory import NodeFacts, Offer
 from hami_extender.partition import Partition
 from hami_extender.question import PLENTY, Headroom, Part, Question

@@ -37,7 +37,12 @@ def _tests(folder: str, *names: str) -> tuple[str, ...]:
 
 ENGINE = _tests(EXTENDER, "vectors", "engine")
 MODULES = {
-    "hami_extender.fit": (*_tests(EXTENDER, "fit", "fit_groups", "placement", "families"), *ENGINE),
+    "hami_extender.fit": (
+        *_tests(EXTENDER, "fit", "fit_groups", "placement", "families", "mig_placement"),
+        *ENGINE,
+    ),
+    "hami_extender.partition": _tests(EXTENDER, "partition", "mig_placement"),
+    "hami_extender.cards": (*_tests(EXTENDER, "fit", "mig_placement", "placement"), *ENGINE),
     "hami_extender.score": (*_tests(EXTENDER, "score", "ranking", "fit", "fit_groups"), *ENGINE),
     "hami_extender.usage": (*_tests(EXTENDER, "usage", "snapshot", "flights", "families"), *ENGINE),
     "hamikit.shape": (*_tests(KIT, "shape"), *_tests(EXTENDER, "placement", "families"), *ENGINE),
