@@ -102,6 +102,7 @@ bench-core: setup ## the limiter beside the bare driver: cost of calls, true sha
 
 bench-node: install ## the device plugin: kubelet's waits, memory, rest, 40 pods; NODE_BENCH="calls --rest-seconds 60" for a quick look
 	@PYTHONPATH=. $(RUN) python bench/node $(NODE_BENCH)
+
 bench-monitor: setup ## scrape and audit of a full node, beside an exporter of nothing
 	@$(RUN) python bench/monitor
 
