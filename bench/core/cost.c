@@ -3,7 +3,8 @@
  * the library preloaded; it knows only the driver's API.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
+#include "driver_symbols.h"
+
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,10 +35,7 @@ static struct {
     CUresult (*info)(size_t *, size_t *);
 } cu;
 
-static const struct {
-    const char *symbol;
-    void *slot;
-} wanted[] = {
+static const struct wanted wanted[] = {
     {"cuInit", &cu.init},
     {"cuDevicePrimaryCtxRetain", &cu.retain},
     {"cuCtxSetCurrent", &cu.set_current},
@@ -62,18 +60,6 @@ static double now_ns(clockid_t clock) {
     struct timespec now;
     clock_gettime(clock, &now);
     return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
-}
-
-static void find_driver(void) {
-    void *library = dlopen("libcuda.so.1", RTLD_NOW);
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        void *symbol = library != NULL ? dlsym(library, wanted[i].symbol) : NULL;
-        if (symbol == NULL) {
-            fprintf(stderr, "cost: no %s\n", wanted[i].symbol);
-            exit(1);
-        }
-        memcpy(wanted[i].slot, &symbol, sizeof symbol);
-    }
 }
 
 static void start(void) {
@@ -253,7 +239,7 @@ static void pauses(double seconds) {
 int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "";
     double number = argc > 2 ? strtod(argv[2], NULL) : 0;
-    find_driver();
+    find_symbols("cost", wanted, sizeof wanted / sizeof *wanted);
     if (strcmp(name, "begin") == 0) {
         begin();
     } else if (strcmp(name, "idle") == 0) {

@@ -68,6 +68,7 @@ def build(folder: Path) -> Lab:
             "-o",
             folder / "bin" / name,
             HERE / f"{name}.c",
+            f"-I{ROOT / 'components' / 'hami-core' / 'tests'}",
             "-ldl",
             "-lpthread",
         ]

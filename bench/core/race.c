@@ -2,7 +2,8 @@
  * race PROCESSES FITTING ROUNDS BYTES: in every round all processes allocate at once, and who was
  * refused tries again. Prints how many rounds granted more than fit, and fewer.
  */
-#include <dlfcn.h>
+#include "driver_symbols.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -30,23 +31,17 @@ struct shared {
     unsigned over, under, failed;
 };
 
-static void find(void *library, const char *name, void *slot) {
-    void *symbol = library != NULL ? dlsym(library, name) : NULL;
-    if (symbol == NULL) {
-        fprintf(stderr, "race: no %s\n", name);
-        _exit(1);
-    }
-    memcpy(slot, &symbol, sizeof symbol);
-}
+static const struct wanted wanted[] = {
+    {"cuInit", &cu.init},
+    {"cuDevicePrimaryCtxRetain", &cu.retain},
+    {"cuCtxSetCurrent", &cu.set_current},
+    {"cuMemAlloc_v2", &cu.alloc},
+    {"cuMemFree_v2", &cu.free},
+};
 
 static void start(void) {
     void *context = NULL;
-    void *library = dlopen("libcuda.so.1", RTLD_NOW);
-    find(library, "cuInit", &cu.init);
-    find(library, "cuDevicePrimaryCtxRetain", &cu.retain);
-    find(library, "cuCtxSetCurrent", &cu.set_current);
-    find(library, "cuMemAlloc_v2", &cu.alloc);
-    find(library, "cuMemFree_v2", &cu.free);
+    find_symbols("race", wanted, sizeof wanted / sizeof *wanted);
     if (cu.init(0) != 0 || cu.retain(&context, 0) != 0 || cu.set_current(context) != 0) {
         fprintf(stderr, "race: no context\n");
         _exit(1);

@@ -163,4 +163,6 @@ def fairness(lab: Lab, folder: Path, report: Report, seconds: float) -> None:
         got = [one.share(1, seconds) for one in run(lab, [(container, "wave")] * count, seconds)]
         jain = sum(got) ** 2 / (count * sum(share * share for share in got))
         print(f"{count} processes of a container with 50 %: {sum(got):.1f} %")
+        name = f"{count} processes of a container, error of their sum"
+        report.add(name, abs(sum(got) - 50), "points", 3)
         report.add(f"Jain index of {count} processes of a container", jain, "", 0.97, at_least=True)

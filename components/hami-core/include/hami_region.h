@@ -140,7 +140,8 @@ struct hami_usage_device {
     uint64_t looked_ns; /* when somebody last compared with NVML */
     uint64_t looked_charged_ns; /* charged_ns at that time */
     uint64_t long_until_ns; /* till then NVML's last second says little: launches are too long */
-    uint8_t reserved3[56];
+    uint32_t seen_lower;    /* NVML's last second held less than was charged */
+    uint8_t reserved3[52];
 };
 
 /* One process in the queue for credit; by the index of its slot. */
@@ -243,6 +244,7 @@ HAMI_AT(hami_usage_device, gain, 172);
 HAMI_AT(hami_usage_device, looked_ns, 176);
 HAMI_AT(hami_usage_device, looked_charged_ns, 184);
 HAMI_AT(hami_usage_device, long_until_ns, 192);
+HAMI_AT(hami_usage_device, seen_lower, 200);
 _Static_assert(sizeof(struct hami_usage_device) == 256, "hami_usage_device has changed size");
 HAMI_AT(hami_usage_intent, delta_units, 16);
 HAMI_AT(hami_usage_intent, share_after, 24);

@@ -71,20 +71,21 @@ static bool is_newest(const nvmlProcessUtilizationSample_t *samples, unsigned in
 
 /* How busy this container's processes keep the card by NVML's account; -1 where it does not say, or
  * knows us by other PIDs. */
-static int own_percent(const struct process *process, nvmlDevice_t device) {
+static struct seen own_percent(const struct process *process, nvmlDevice_t device) {
     nvmlProcessUtilizationSample_t samples[MOST_SAMPLES];
     unsigned int count = MOST_SAMPLES;
-    int sum = -1;
+    struct seen seen = {-1, 0};
     samples_fn *call = (samples_fn *)nvml_call("nvmlDeviceGetProcessUtilization");
     if (call == NULL || call(device, samples, &count, 0) != NVML_SUCCESS) {
-        return -1;
+        return seen;
     }
     for (unsigned int i = 0; i < count && count <= MOST_SAMPLES; i++) {
         if (is_ours(process->usage, samples[i].pid) && is_newest(samples, count, i)) {
-            sum = (sum < 0 ? 0 : sum) + (int)samples[i].sm;
+            seen.percent = (seen.percent < 0 ? 0 : seen.percent) + (int)samples[i].sm;
+            seen.processes++;
         }
     }
-    return sum;
+    return seen;
 }
 
 double crowd_gain(const struct hami_usage_device *device) {
@@ -96,6 +97,16 @@ double crowd_gain(const struct hami_usage_device *device) {
 void crowd_note(struct hami_usage_device *device, double duration_ns, uint64_t now_ns) {
     if (duration_ns > LONG_NS) {
         atomic_store(SHARED(device->long_until_ns), now_ns + LONG_LASTS_NS);
+    }
+}
+
+/* A second in which less was used than charged may be one of learning: two in a row are not. */
+static void correct(struct hami_usage_device *device, double charged, struct seen seen) {
+    double before = crowd_gain(device);
+    double gain = price_gain(before, charged, seen);
+    uint32_t lower = gain < before ? 1 : 0;
+    if (atomic_exchange(SHARED(device->seen_lower), lower) == lower || lower == 0) {
+        atomic_store(SHARED(device->gain), (uint32_t)(gain * GAIN_ONE));
     }
 }
 
@@ -114,9 +125,7 @@ static void compare(struct process *process, unsigned index, double charged, uin
         return;
     }
     if (gate_is_crowded(process, index)) {
-        int seen = own_percent(process, handle);
-        double gain = price_gain(crowd_gain(device), charged, seen);
-        atomic_store(SHARED(device->gain), (uint32_t)(gain * GAIN_ONE));
+        correct(device, charged, own_percent(process, handle));
     }
     if (busy_percent(handle) > charged + NOTICED_PERCENT) {
         atomic_store(SHARED(device->crowded_until_ns), now_ns + LASTS_NS);

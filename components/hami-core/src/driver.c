@@ -26,6 +26,13 @@ CUcontext driver_current_context(void) {
     return found != NULL && ((fn *)found)(&context) == CUDA_SUCCESS ? context : NULL;
 }
 
+int driver_device_count(void) {
+    typedef CUresult fn(int *);
+    int count = -1;
+    FIND("cuDeviceGetCount")
+    return found != NULL && ((fn *)found)(&count) == CUDA_SUCCESS ? count : -1;
+}
+
 CUresult driver_device_pool(CUdevice device, CUmemoryPool *pool) {
     typedef CUresult fn(CUmemoryPool *, CUdevice);
     FIND("cuDeviceGetMemPool")

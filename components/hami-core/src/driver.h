@@ -9,6 +9,7 @@
 
 CUresult driver_current_device(CUdevice *device);
 CUcontext driver_current_context(void); /* NULL: none */
+int driver_device_count(void);          /* -1: it does not say */
 CUresult driver_device_pool(CUdevice device, CUmemoryPool *pool);
 CUresult driver_pool_attribute(CUmemoryPool pool, int attribute, uint64_t *value);
 bool driver_primary_active(CUdevice device);

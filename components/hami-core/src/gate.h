@@ -11,6 +11,8 @@
 
 #define LIKELY(condition) __builtin_expect((condition) != 0, 1)
 
+#define LONG_LAUNCH_NS                                                                             \
+    500000 /* launches of this length are all measured, and none of them goes past */
 #define GATE_SHUT UINT64_MAX /* no epoch: they have 32 bits */
 
 /* Read by every launch, written when the control file changes. */
@@ -30,16 +32,19 @@ struct known_launch {
 
 enum { KNOWN_LAUNCHES = 16 };
 
-/* What a thread has paid for and not yet used; a thread that ends leaves less than a lease. */
+/* What a thread has paid for and not yet used. */
 struct thread_gate {
     int32_t until_look; /* launches until the clock is read */
     uint32_t epoch;
     uint32_t round;
     uint32_t launches; /* not yet counted */
     int64_t lease_ns;
+    int64_t counted_ns; /* the lease when they were counted last */
     uint64_t looked_ns;
     int32_t look_every;
     unsigned device;
+    bool one_device; /* all contexts are of one device: which is current need not be asked */
+    bool watched;    /* what it leaves at its end will be given back */
     struct known_launch known[KNOWN_LAUNCHES];
 };
 
@@ -92,6 +97,9 @@ CUresult gate_leave(struct launch *launch, CUresult answer);
 static inline CUstream of_thread(CUstream stream) {
     return stream != NULL ? stream : CU_STREAM_PER_THREAD;
 }
+
+/* Waits while the container is suspended or blocked; the epoch that the launch belongs to. */
+uint32_t gate_wait_while_held(struct process *process);
 
 /* Others may be having the device for part of the time. */
 bool gate_is_crowded(const struct process *process, unsigned device);

@@ -123,9 +123,10 @@ static double not_overlapped(struct meter *meter, const struct sample *sample, d
 }
 
 static void settle(struct process *process, const struct sample *sample, double cost) {
-    double difference = (cost - (double)sample->charged_ns) * sample->weight;
-    credit_settle(&process->usage->devices[sample->device], (int64_t)difference);
-    turn_serve(process->usage, process->slot, (int64_t)difference);
+    int64_t difference =
+        price_difference(cost, sample->charged_ns, sample->weight, sample->paid_ns);
+    credit_settle(&process->usage->devices[sample->device], difference);
+    turn_serve(process->usage, process->slot, difference);
 }
 
 void meter_charge_unmeasured(struct process *process, const struct sample *sample) {

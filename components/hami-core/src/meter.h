@@ -18,7 +18,8 @@ struct sample {
     CUcontext context;
     struct price *price;
     uint64_t charged_ns;
-    uint32_t weight; /* how many launches it stands for; 0: it only shows what overlaps the next */
+    uint64_t paid_ns; /* for it and for those that it stands for: no more can be given back */
+    uint32_t weight;  /* how many launches it stands for; 0: it only shows what overlaps the next */
     unsigned device;
     uint64_t since_ns; /* when the first launch that it stands for was made */
 };

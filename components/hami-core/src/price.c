@@ -105,15 +105,24 @@ static double within(double value, double least, double most) {
     return value < least ? least : value > most ? most : value;
 }
 
-double price_gain(double gain, double charged_percent, double seen_percent) {
-    double off = seen_percent - charged_percent;
-    bool telling = charged_percent >= TELLING || seen_percent >= 2 * TELLING;
-    if (seen_percent < 0 || !telling || (off < BELIEVED && off > -BELIEVED)) {
+double price_gain(double gain, double charged_percent, struct seen seen) {
+    double off = seen.percent - charged_percent;
+    bool telling = charged_percent >= TELLING || seen.percent >= 2 * TELLING;
+    if (off < 0 && seen.processes > 1) { /* one process's cut lies within what is believed */
+        off = within(off + seen.processes - 1, off, 0);
+    }
+    if (seen.percent < 0 || !telling || (off < BELIEVED && off > -BELIEVED)) {
         return gain;
     }
     double part = off / charged_percent;
     double step = part > FAR || part < -FAR ? part : part / 2;
     return within(gain * (1 + within(step, STEP_DOWN, STEP_UP)), GAIN_LEAST, GAIN_MOST);
+}
+
+int64_t price_difference(double cost_ns, uint64_t charged_ns, uint32_t weight, uint64_t paid_ns) {
+    double difference = (cost_ns - (double)charged_ns) * weight;
+    double least = -(double)paid_ns;
+    return (int64_t)(difference < least ? least : difference);
 }
 
 double price_possible(uint64_t *occupied_ns, uint64_t since_ns, uint64_t now_ns, double used_ns) {

@@ -46,8 +46,19 @@ double price_note(struct price *price, const struct measured *measured);
  * *occupied_ns says up to when the time is accounted for already: a device is busy but once. */
 double price_possible(uint64_t *occupied_ns, uint64_t since_ns, uint64_t now_ns, double used_ns);
 
+/* What a launch that was charged too little or too much makes good, for itself and for those that
+ * it stands for: at other times they may have been charged otherwise, so no more comes back than
+ * was paid for them together. */
+int64_t price_difference(double cost_ns, uint64_t charged_ns, uint32_t weight, uint64_t paid_ns);
+
+/* What NVML saw of a second: it cuts each process's percents to whole ones. */
+struct seen {
+    int percent; /* of the device's time, all of our processes together; below zero: not said */
+    unsigned processes;
+};
+
 /* The gain after a second in which so many percent of the device's time were charged with the old
- * one and NVML saw the device busy with us for so many; below zero: it did not say. */
-double price_gain(double gain, double charged_percent, double seen_percent);
+ * one. */
+double price_gain(double gain, double charged_percent, struct seen seen);
 
 #endif

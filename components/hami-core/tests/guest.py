@@ -13,6 +13,7 @@ import threading
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from typing import Any
 
+from guest_fork import in_child
 from guest_graph import GraphCalls, Location
 from guest_launch import LaunchCalls
 from guest_share import ShareCalls
@@ -272,17 +273,7 @@ class Guest(GraphCalls, LaunchCalls, ShareCalls):
 
     def fork_alloc(self, size: int):
         """What a forked child gets: its own start with the driver, and what it may allocate."""
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            answer = [self.init(), *self.alloc(size), *self.info()]
-            os.write(writer, json.dumps(answer).encode())
-            os._exit(0)
-        os.close(writer)
-        answer = json.loads(os.read(reader, 4096))
-        os.close(reader)
-        os.waitpid(child, 0)
-        return answer
+        return in_child(lambda: [self.init(), *self.alloc(size), *self.info()])
 
     def fork_idle(self) -> int:
         """Leaves a child behind that never touches CUDA, as a data loader does."""

@@ -1,10 +1,12 @@
 """A guest's ways to launch kernels: plain, extended, cooperative, old, and as graphs."""
 
 import ctypes
-import json
 import os
+import threading
 from ctypes import byref, c_uint, c_uint64, c_void_p
 from typing import Any
+
+from guest_fork import in_child
 
 U64, HANDLE = c_uint64, c_void_p
 
@@ -85,17 +87,37 @@ class LaunchCalls:
 
     def fork_launch(self, kernel: str, times: int) -> list[int]:
         """What a forked child, which starts with the driver anew, gets for its launches."""
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            answer = [self.init(), *self.kernels("cuLaunchKernel", kernel, times)]
-            os.write(writer, json.dumps(answer).encode())
-            os._exit(0)
-        os.close(writer)
-        answer = json.loads(os.read(reader, 4096))
-        os.close(reader)
-        os.waitpid(child, 0)
-        return answer
+        return in_child(lambda: [self.init(), *self.kernels("cuLaunchKernel", kernel, times)])
+
+    def threads_launch(self, kernel: str, times: int, threads: int) -> list[int]:
+        """What threads, one after the other, get for their launches."""
+        results: list[int] = []
+
+        def work() -> None:
+            results.append(self.init())
+            results.extend(self.kernels("cuLaunchKernel", kernel, times))
+
+        for _ in range(threads):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+        return results
+
+    def alternate(self, kernel: str, times: int) -> list[int]:
+        """Launches on two devices in turns."""
+        contexts, functions = [HANDLE(), HANDLE()], []
+        for device, context in enumerate(contexts):
+            self._driver().cuDevicePrimaryCtxRetain(byref(context), device)
+            self._driver().cuCtxSetCurrent(context)
+            functions.append(self._kernel(kernel))
+        results = []
+        for _ in range(times):
+            for context, function in zip(contexts, functions, strict=True):
+                self._driver().cuCtxSetCurrent(context)
+                grid = (1, 1, 1, 32, 1, 1, 0)
+                results.append(self._driver().cuLaunchKernel(function, *grid, None, None, None))
+                results.append(self._driver().cuCtxSynchronize())
+        return results
 
     def threads(self) -> int:
         """How many threads this process has."""

@@ -2,7 +2,8 @@
  * A tenant that computes: load SHAPE SECONDS STREAMS runs kernels of one shape as fast as it may.
  * Kernels' names tell the fake driver how long a wave of blocks takes.
  */
-#include <dlfcn.h>
+#include "driver_symbols.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -31,10 +32,7 @@ static struct {
     CUresult (*graph)(handle, handle);
 } cu;
 
-static const struct {
-    const char *symbol;
-    void *slot;
-} wanted[] = {
+static const struct wanted wanted[] = {
     {"cuInit", &cu.init},
     {"cuDevicePrimaryCtxRetain", &cu.retain},
     {"cuCtxSetCurrent", &cu.set_current},
@@ -175,15 +173,7 @@ static const struct {
 
 static void start(void) {
     handle context = NULL;
-    void *library = dlopen("libcuda.so.1", RTLD_NOW);
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        void *symbol = library != NULL ? dlsym(library, wanted[i].symbol) : NULL;
-        if (symbol == NULL) {
-            fprintf(stderr, "load: no %s\n", wanted[i].symbol);
-            exit(1);
-        }
-        memcpy(wanted[i].slot, &symbol, sizeof symbol);
-    }
+    find_symbols("load", wanted, sizeof wanted / sizeof *wanted);
     check(cu.init(0), "cuInit");
     check(cu.retain(&context, 0), "cuDevicePrimaryCtxRetain");
     check(cu.set_current(context), "cuCtxSetCurrent");

@@ -179,26 +179,39 @@ static void possible(void) {
     }
 }
 
+/* Nobody gets back more than was paid. */
+static void difference(void) {
+    CHECK(price_difference(3000, 1000, 10, 10000) == 20000);
+    CHECK(price_difference(1000, 3000, 10, 30000) == -20000);
+    CHECK(price_difference(100, 400000, 1000, 500000) == -500000); /* the others had paid 100 */
+}
+
+static struct seen seen(int percent) { return (struct seen){percent, 1}; }
+
 /* What is charged comes to what NVML sees, from any start, and stays there. */
 static void gain(unsigned *random) {
     for (double bias = 0.6; bias < 1.9; bias += 0.1) {
         double gain = 1;
         for (unsigned second = 0; second < 30; second++) {
             double charged = 40 * gain * (0.98 + 0.04 * (next_random(random) % 100) / 100.0);
-            gain = price_gain(gain, charged, (int)(40 / bias + 0.5));
+            gain = price_gain(gain, charged, seen((int)(40 / bias + 0.5)));
         }
         CHECK(gain > 0.95 / bias && gain < 1.05 / bias);
     }
-    CHECK(price_gain(0.7, 40, -1) == 0.7); /* NVML does not say */
-    CHECK(price_gain(0.7, 2, 8) == 0.7);   /* a second of hardly any work */
-    CHECK(price_gain(0.7, 0, 40) ==
+    CHECK(price_gain(0.7, 40, seen(-1)) == 0.7); /* NVML does not say */
+    CHECK(price_gain(0.7, 2, seen(8)) == 0.7);   /* a second of hardly any work */
+    CHECK(price_gain(0.7, 0, seen(40)) ==
           1.4); /* a second of much that hardly anything was charged for */
-    CHECK(price_gain(1, 40, 40.9) == 1);
+    CHECK(price_gain(1, 40.9, seen(40)) == 1);
+    CHECK(price_gain(1, 47.5, (struct seen){40, 8}) ==
+          1); /* eight have lost a part of a percent each */
+    CHECK(price_gain(1, 50, (struct seen){40, 8}) < 1);
+    CHECK(price_gain(1, 38, (struct seen){40, 8}) > 1);
     double least = 1;
     double most = 1;
     for (unsigned i = 0; i < 100; i++) {
-        least = price_gain(least, 40, 0);
-        most = price_gain(most, 10, 100);
+        least = price_gain(least, 40, seen(0));
+        most = price_gain(most, 10, seen(100));
     }
     CHECK(least == 0.5 && most == 1024);
 }
@@ -218,6 +231,7 @@ int main(int argc, char **argv) {
     turns();
     price(&random);
     gain(&random);
+    difference();
     possible();
     full_list();
     return 0;

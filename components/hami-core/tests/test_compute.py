@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from hamikit.region import ControlFlag, CorePolicy, create_usage
+from hamikit.region import (
+    Control,
+    ControlDevice,
+    ControlFlag,
+    CorePolicy,
+    create_usage,
+    write_control,
+)
 
 MS = 1_000_000
 GAIN = 4096 + 172
@@ -220,6 +227,15 @@ def test_the_processes_of_a_container_share_fairly(containers, tenants):
     assert 30 < sum(got) < 49
 
 
+def test_eight_processes_have_no_more_than_their_container(containers, tenants):
+    """From the first second on: NVML cuts each one's percents, and they learn prices in a crowd."""
+    container = containers(cores=50)
+    eight = [tenants(container) for _ in range(8)]
+    settled(container)
+    for _ in range(3):
+        assert sum(shares(container, eight)) < 54.5
+
+
 def test_killed_processes_leave_their_share_to_the_others(containers, tenants):
     """Killed at any instruction, also while it is their turn."""
     container = containers(cores=40)
@@ -369,6 +385,35 @@ def test_a_forked_child_pays_from_the_same_purse(containers):
     assert set(guest.ask("fork_launch", "k_10000us", 3)) == {0}
     assert first(container).launches == before + 3
     assert set(guest.ask("kernels", "cuLaunchKernel", "k_1000us", 5)) == {0}
+
+
+def test_what_a_thread_has_not_used_comes_back_at_its_end(containers):
+    """Its launches are all counted, and it keeps nothing of the container's credit."""
+    container = containers(cores=90)
+    assert set(container.ready().ask("threads_launch", "k_20us", 2, 100)) == {0}
+    used = first(container)
+    assert used.launches == 200
+    assert used.charged_ns < 30 * MS
+
+
+def test_what_a_process_has_not_published_is_counted_at_its_end(containers):
+    """Launches that touched nothing shared."""
+    container = containers(cores=90)
+    guest = container.ready()
+    assert set(guest.ask("kernels", "cuLaunchKernel", "k_20us", 40)) == {0}
+    guest.end()
+    assert first(container).launches == 40
+
+
+def test_a_thread_that_changes_cards_leaves_nothing_behind(containers):
+    """Each launch pays its own card, once."""
+    container = containers(None)
+    create_usage(container.folder / "usage")
+    cards = tuple(ControlDevice(container.uuid(card), 1000 << 20, 90) for card in (0, 1))
+    write_control(container.folder / "control", Control(cards))
+    assert set(container.ready().ask("alternate", "k_20us", 200)) == {0}
+    for used in container.usage.devices[:2]:
+        assert used.charged_ns < 200 * 300_000
 
 
 def test_contexts_come_and_go(containers):
