@@ -35,12 +35,6 @@ class Container(_Value, frozen=True):
         """Its own variables, in order."""
         return _decode_env(self.env) or [] if bytes(self.env) else []
 
-    def may_name(self, variable: str) -> bool:
-        """Whether a variable of this name can be among them; False is certain."""
-        text = bytes(self.env)
-        # A letter may be written as an escape.
-        return bool(text) and (variable.encode() in text or b"\\" in text)
-
 
 class Metadata(_Value, frozen=True):
     """Object metadata."""

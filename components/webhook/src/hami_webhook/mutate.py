@@ -39,17 +39,29 @@ def mutate(pod: Pod, rules: Rules, asked: Asked | None = None) -> list[Operation
         return []
     operations: list[Operation] = []
     inits = len(pod.init_containers)
+    named = any(family.overwrite_env for family in hiding) or _may_name(asked, hiding)
     for index, (container, block) in enumerate(asked):
+        if not (named or block.wishes):
+            continue
         mine = [wish for wish in block.wishes if wish.device]
-        variables = _without_device(container, hiding, [wish.family.vendor for wish in mine])
+        variables: Variables = {}
+        if named:
+            variables |= _without_device(container, hiding, [wish.family.vendor for wish in mine])
         for wish in mine:
             operations += _limits(f"{_place(index, inits)}/resources", block.resources, wish)
-            variables |= _with_device(wish)
+            variables |= _with_device(wish, named=named)
         if variables:
             operations += _env(f"{_place(index, inits)}/env", container, variables)
     if devices:
         operations += _route(pod, devices, rules)
     return operations
+
+
+def _may_name(asked: Asked, families: Sequence[DeviceFamily]) -> bool:
+    """Whether any container's variables can be those by which cards are named; False is certain."""
+    text = b"".join([container.env for container, _ in asked])
+    # A letter may be written as an escape.
+    return b"\\" in text or any(family.visible_env.encode() in text for family in families)
 
 
 def _place(index: int, inits: int) -> str:
@@ -76,10 +88,10 @@ def _limits(path: str, resources: Resources | None, wish: Wish) -> Iterator[Oper
             yield _replace(f"{path}/requests/{_escaped(name)}", value)
 
 
-def _with_device(wish: Wish) -> Variables:
-    """The variables of a container with a device."""
+def _with_device(wish: Wish, *, named: bool) -> Variables:
+    """The variables of a container with a device; `named`: a variable may name cards."""
     family, wanted = wish.family, Variables()
-    if family.visible_env:
+    if named and family.visible_env:
         # A pod's own variable beats the one that the device plugin sets, and could name every card.
         wanted[family.visible_env] = None
     if family.priority in wish.named:
@@ -108,16 +120,12 @@ _HIDES = (names.VISIBLE_NONE, names.VISIBLE_VOID)
 
 
 def _names_cards(container: Container, family: DeviceFamily) -> bool:
-    if not container.may_name(family.visible_env):
-        return False
     values = [entry.value for entry in container.variables if entry.name == family.visible_env]
     return any(value not in (family.visible_none, *_HIDES) for value in values)
 
 
 def _env(path: str, container: Container, wanted: Mapping[str, str | None]) -> list[Operation]:
     """Give each variable its value: once, where it stood first, or at the end."""
-    if not any(value is not None or container.may_name(name) for name, value in wanted.items()):
-        return []
     env = container.variables
     found: list[Operation] = []
     seen: set[str] = set()

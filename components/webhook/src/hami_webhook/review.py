@@ -1,6 +1,6 @@
 """AdmissionReview: reading the API server's question, writing the answer."""
 
-import base64
+from binascii import b2a_base64
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any
@@ -171,7 +171,9 @@ def decide(question: Question, rules: Rules, quotas: Sequence[Limits] = ()) -> A
         return Answer(Outcome.ALLOWED, "pod already has different scheduler assigned")
     try:
         asked = asked_of(pod, rules)
-        faults = [*validate(pod, rules, asked), *excesses(pod, rules, quotas, asked)]
+        faults = validate(pod, rules, asked)
+        if quotas:
+            faults += excesses(pod, rules, quotas, asked)
         if faults:
             return Answer(Outcome.REFUSED, _text(faults), 403)
         patch = mutate(pod, rules, asked)
@@ -191,7 +193,7 @@ def encode(answer: Answer, uid: str, version: str) -> bytes:
     response: dict[str, Any] = {"uid": uid, "allowed": allowed}
     if answer.patch:
         response["patchType"] = "JSONPatch"
-        response["patch"] = base64.b64encode(msgspec.json.encode(answer.patch)).decode()
+        response["patch"] = b2a_base64(msgspec.json.encode(answer.patch), newline=False).decode()
     if answer.message or not allowed:
         response["status"] = {"code": answer.code, "message": answer.message}
     if answer.outcome is Outcome.REFUSED:
