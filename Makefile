@@ -75,12 +75,15 @@ mutants: setup ## every known defect of such a limiter, brought back: its test m
 mutate: setup ## small changes of the modules that decide where pods go: a test must notice 85 %
 	@$(RUN) python components/extender/tests/mutate/run.py
 
-soak: install ## the long storms
-	STORMS=40 STORM_STEPS=1500 $(RUN) pytest -q --timeout 900 components/extender/tests/test_storm.py
-	FUZZ_RUNS=2000000 KILLS=1000 STEPS=20000 $(RUN) pytest -q --timeout 7200 components/hami-core/tests/test_fuzz.py components/hami-core/tests/test_kills.py components/hami-core/tests/test_exactness.py
-	CHAOS_ROUNDS=10 $(RUN) pytest -q -m cluster e2e/test_chaos.py
-	UPGRADES=21 $(RUN) pytest -q -m cluster e2e/test_upgrade.py -k device-plugin
-	HA_PODS=500 $(RUN) pytest -q -s --timeout 2400 -m cluster e2e/test_ha.py
+soak: install ## the long storms; shorter by variables: STORMS=1 FUZZ_RUNS=1000 CHAOS_ROUNDS=1 ...
+	STORMS=$(or $(STORMS),40) STORM_STEPS=$(or $(STORM_STEPS),1500) $(RUN) pytest -q --timeout 900 components/extender/tests/test_storm.py
+	FUZZ_RUNS=$(or $(FUZZ_RUNS),2000000) KILLS=$(or $(KILLS),1000) STEPS=$(or $(STEPS),20000) $(RUN) pytest -q --timeout 7200 \
+	  components/hami-core/tests/test_fuzz.py components/hami-core/tests/test_kills.py components/hami-core/tests/test_exactness.py
+	KILL_ROUNDS=$(or $(KILL_ROUNDS),5) $(RUN) pytest -q -m cluster e2e/lab/tests/test_kill.py
+	CHAOS_ROUNDS=$(or $(CHAOS_ROUNDS),10) $(RUN) pytest -q -m cluster e2e/test_chaos.py
+	UPGRADES=$(or $(UPGRADES),21) $(RUN) pytest -q -m cluster e2e/test_upgrade.py -k device-plugin
+	PINS=$(or $(PINS),5) $(RUN) pytest -q -m cluster e2e/test_operations.py
+	HA_PODS=$(or $(HA_PODS),500) $(RUN) pytest -q -s --timeout 2400 -m cluster e2e/test_ha.py
 
 skew: install ## each component at its previous version beside the others: SKEW="webhook=REF hami-core"
 	$(RUN) pytest -q -s -m skew e2e/skew

@@ -10,7 +10,6 @@ from msgspec import convert
 from ruamel.yaml import YAML
 
 from e2e.kube import wait_until
-from e2e.load import creations
 from e2e.pods import container, pod, slice_of
 from e2e.webhooks import SYSTEM, gone, look_again, value, webhooks
 from hamikit.devices import NVIDIA
@@ -149,28 +148,6 @@ def test_a_quota_that_never_holds_the_pod_is_told_at_once(kube, namespace):
     assert f"team allows limits.{MEM}: 4000" in said
     assert "alone asks for 6000" in said
     kube.create(pod("fits", namespace, container("c", slice_of(gpu=1, memory=1000))))
-
-
-@pytest.fixture
-def load(namespace):
-    """Device pods, created all the time."""
-    with creations(
-        namespace, pod("load", namespace, container("c", slice_of(memory=100)))
-    ) as found:
-        wait_until(lambda: None if found.done > 20 else "a load", 30)
-        yield found
-
-
-@pytest.mark.timeout(300)
-def test_a_roll_out_under_load_loses_no_request(kube, load):
-    """A new one serves before the old one goes, and the old one answers what it was asked."""
-    for _ in range(2):
-        before = load.done
-        kube.kubectl("rollout", "restart", *WEBHOOK)
-        kube.kubectl("rollout", "status", *WEBHOOK, "--timeout=120s")
-        wait_until(lambda: gone(kube), 60)
-        assert load.done > before
-    assert load.failures == []
 
 
 @pytest.fixture

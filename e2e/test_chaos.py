@@ -13,7 +13,7 @@ from e2e.report import differences
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 REPLICAS = 8
-ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "1"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 
 # What to kill: (the program as /proc/<pid>/cmdline shows it, the nodes it runs on).

@@ -72,7 +72,7 @@ def test_other_projects_take_our_objects(kube, source, kinds, feature):
     try:
         for file in files:
             kube.kubectl("apply", "--server-side", "-f", file)
-            kube.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", file)
+            wait_until(lambda file=file: unestablished(kube, file), 60)
         ours = [o for o in foreign(kube, feature) if "." in o["apiVersion"].partition("/")[0]]
         text = "\n---\n".join(map(json.dumps, ours))
         options = ("--dry-run=server", "--validate=strict", "-f", "-")
@@ -81,6 +81,14 @@ def test_other_projects_take_our_objects(kube, source, kinds, feature):
     finally:
         for file in files:
             kube.kubectl("delete", "-f", file, "--ignore-not-found", "--wait=false")
+
+
+def unestablished(kube, file):
+    """What of a definition is not served yet; `kubectl wait` fails while it has no conditions."""
+    found = kube.get("-f", file)
+    conditions = found.get("status", {}).get("conditions") or []
+    fine = any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+    return None if fine else f"{found['metadata']['name']} to be established"
 
 
 def foreign(kube, feature):

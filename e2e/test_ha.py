@@ -11,7 +11,7 @@ from e2e.pods import GRANT, container, pod, slice_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 SYSTEM = "hami-system"
-PODS = int(os.environ.get("HA_PODS", "50"))
+PODS = int(os.environ.get("HA_PODS", "30"))
 REPLICAS = 3
 HOLD_S = 25  # longer than a take-over: what was granted before it still holds after it
 DEADLINE_S = 120 + 3 * PODS

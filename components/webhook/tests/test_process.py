@@ -20,7 +20,7 @@ from hami_webhook.installer import write_files
 from hami_webhook.issuer import issue
 
 HOST = "hami-webhook.hami-system.svc"
-DEADLINE_S = 30
+DEADLINE_S = 120
 
 
 def free_port():
