@@ -32,7 +32,7 @@ PROMETHEUS = (
 
 @pytest.fixture
 def overlay(kube, tmp_path):
-    """Makes a kustomization of the base and some features, and puts all back as it was."""
+    """Makes a kustomization of the base and some features."""
 
     def make(*features):
         above = os.path.relpath(product.ROOT / "deploy", tmp_path)
@@ -42,7 +42,13 @@ def overlay(kube, tmp_path):
         (tmp_path / "kustomization.yaml").write_text("\n".join(lines) + "\n")
         return tmp_path
 
-    yield make
+    return make
+
+
+@pytest.fixture
+def as_before(kube):
+    """The product's own manifests again, when the test is over."""
+    yield
     product.install()
 
 
@@ -156,7 +162,7 @@ def trust(kube, *bundles):
     kube.kubectl("patch", *registration, "--type=json", "-p", json.dumps(change))
 
 
-def test_a_certificate_of_cert_managers_is_shown_and_renewed(kube, overlay, namespace):
+def test_a_certificate_of_cert_managers_is_shown_and_renewed(kube, overlay, namespace, as_before):
     """Its Secret is mounted and its renewal is shown without a restart; no admission is lost."""
     now = datetime.now(UTC)
     first, second = issue(HOST, now - timedelta(days=1)), issue(HOST, now)

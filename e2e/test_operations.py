@@ -27,9 +27,9 @@ def running_pod(kube, namespace):
     kube.wait_running(namespace, "before")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def as_before(kube):
-    """The product's own manifests again, when the test is over."""
+    """The product's own manifests again, when all is over."""
     yield
     product.install()
 

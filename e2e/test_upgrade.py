@@ -16,8 +16,7 @@ WORKLOADS = (
     "daemonset/hami-device-plugin",
     "daemonset/hami-core",
     "deployment/hami-scheduler",
-    "deployment/hami-webhook",
-)
+)  # the webhook: test_operations.py, under more creations than these
 
 
 def fresh(index, namespace):
