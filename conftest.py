@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
@@ -11,7 +12,7 @@ hypothesis.settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)
-def _informers_end():
+def _informers_end() -> Iterator[None]:
     """What a test watched is not watched any more in the next one."""
     before = set(threading.enumerate())
     yield
