@@ -45,7 +45,11 @@ MODULES = {
     "hami_extender.cards": (*_tests(EXTENDER, "fit", "mig_placement", "placement"), *ENGINE),
     "hami_extender.score": (*_tests(EXTENDER, "score", "ranking", "fit", "fit_groups"), *ENGINE),
     "hami_extender.usage": (*_tests(EXTENDER, "usage", "snapshot", "flights", "families"), *ENGINE),
-    "hamikit.shape": (*_tests(KIT, "shape"), *_tests(EXTENDER, "placement", "families"), *ENGINE),
+    "hamikit.shape": (
+        *_tests(KIT, "shape", "shape_bounds"),
+        *_tests(EXTENDER, "placement", "families"),
+        *ENGINE,
+    ),
     "hamikit.codec": (*_tests(KIT, "codec"), *_tests(EXTENDER, "inventory")),
 }
 """Module -> the tests that answer for it, quick ones first."""

@@ -1,6 +1,6 @@
 """What a pod asks of a device family: the request of every container, and its faults."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -123,26 +123,17 @@ def parse_container(
     Raises:
         RequestError: with every fault of this container.
     """
-    faults: list[Fault] = []
-
-    def read(name: str, low: int, high: int, unit: str) -> int | None:
-        if not name:
-            return None
-        raw = limits.get(name, requests.get(name))
-        if raw is None:
-            return None
-        value, fault = _bounded(container, name, raw, (low, high, unit))
-        if fault is not None:
-            faults.append(fault)
-        return value
-
     factor = max(family.memory_factor, 1)
-    count = read(family.count, 0, INT32_MAX, "whole devices")
-    memory = read(family.memory, 0, MEMORY_MAX_MIB // factor, "MiB")
-    percent = read(family.memory_percentage, 0, 100, "percent")
-    cores = read(family.cores, 0, 100, "percent")
-    if faults:
-        raise RequestError(faults)
+    count, memory, percent, cores = _amounts(
+        container,
+        {**requests, **limits},
+        (
+            (family.count, INT32_MAX, "whole devices"),
+            (family.memory, MEMORY_MAX_MIB // factor, "MiB"),
+            (family.memory_percentage, 100, "percent"),
+            (family.cores, 100, "percent"),
+        ),
+    )
     if not count:
         return None
     memory_mib = (memory or 0) * factor
@@ -155,6 +146,27 @@ def parse_container(
         cores=family.default_cores if cores is None else cores,
     )
     return _in_templates(container, request, family, soft=soft) if _templated(family) else request
+
+
+def _amounts(
+    container: str, asked: Quantities, rows: Sequence[tuple[str, int, str]]
+) -> list[int | None]:
+    """How much is asked of each resource (name, the most of it, what it counts).
+
+    Raises:
+        RequestError: with every fault.
+    """
+    found: list[int | None] = []
+    faults: list[Fault] = []
+    for name, high, unit in rows:
+        raw = asked.get(name) if name else None
+        value, fault = (None, None) if raw is None else _bounded(container, name, raw, high, unit)
+        found.append(value)
+        if fault is not None:
+            faults.append(fault)
+    if faults:
+        raise RequestError(faults)
+    return found
 
 
 def _templated(family: DeviceFamily) -> bool:
@@ -209,16 +221,15 @@ def _in_templates(
 
 
 def _bounded(
-    container: str, name: str, raw: str | float, bounds: tuple[int, int, str]
+    container: str, name: str, raw: str | float, high: int, unit: str
 ) -> tuple[int | None, Fault | None]:
-    low, high, unit = bounds
     text = str(raw)
-    rule = f"it counts {unit} and must be a whole number from {low} to {high}"
+    rule = f"it counts {unit} and must be a whole number from 0 to {high}"
     try:
         value = parse_integer(text)
     except QuantityError:
         return None, Fault(container, name, text, rule, "write a whole number")
-    if low <= value <= high:
+    if 0 <= value <= high:
         return value, None
     return None, Fault(container, name, text, rule, _remedy(text, unit, high))
 
