@@ -11,7 +11,8 @@ from hami_extender.fit import Misfit, fit_container
 from hami_extender.inventory import Card
 from hami_extender.wish import Wish
 from hamikit.footprint import NOTHING, Share
-from hamikit.shape import ContainerRequest, Selectors
+from hamikit.selectors import Selectors
+from hamikit.shape import ContainerRequest
 
 
 def card(uuid, index=0, **changes):

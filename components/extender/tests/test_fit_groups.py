@@ -8,7 +8,7 @@ from hami_extender.fit import Misfit, fit_container
 from hami_extender.wish import Wish
 from hamikit.ascend import ascend_row
 from hamikit.footprint import Share
-from hamikit.shape import Selectors
+from hamikit.selectors import Selectors
 
 LINKS = {
     "a": {"b": 10, "c": 10, "d": 50},

@@ -22,7 +22,8 @@ from hamikit.codec import GrantedDevice, decode_grant, encode_grant
 from hamikit.devices import NVIDIA
 from hamikit.footprint import NOTHING, Share
 from hamikit.informer import Change
-from hamikit.shape import ContainerRequest, RequestError, Selectors, shape_of
+from hamikit.selectors import Selectors
+from hamikit.shape import ContainerRequest, RequestError, shape_of
 
 VECTORS = Path(__file__).parent / "vectors"
 

@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 
 from hamikit.devices import NVIDIA
 from hamikit.objects import Container, Metadata, Pod, PodSpec, Resources
+from hamikit.selectors import Selectors, selectors_of
 from hamikit.shape import (
     ContainerRequest,
     RequestError,
     Role,
-    Selectors,
     parse_container,
-    selectors_of,
     shape_of,
 )
 

@@ -7,18 +7,16 @@ import pytest
 from hamikit.ascend import ascend_row
 from hamikit.devices import NVIDIA, Template
 from hamikit.objects import Container, Pod, PodSpec, Resources
+from hamikit.selectors import Selectors, selectors_of, soft_wanted
 from hamikit.shape import (
     ContainerRequest,
     Fault,
     RequestError,
     Role,
-    Selectors,
     Slot,
     parse_container,
     roles_of,
-    selectors_of,
     shape_of,
-    soft_wanted,
 )
 
 GPU, MEM, PERCENT, CORES = NVIDIA.count, NVIDIA.memory, NVIDIA.memory_percentage, NVIDIA.cores

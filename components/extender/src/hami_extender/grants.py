@@ -8,7 +8,7 @@ from hamikit.codec import Slots, encode_grant, go_json
 from hamikit.devices import EXTRAS_RUNTIME_INFO, DeviceFamily
 from hamikit.mig import encode_mig_allocations
 from hamikit.objects import Pod
-from hamikit.shape import soft_wanted
+from hamikit.selectors import soft_wanted
 
 
 def grant_annotations(

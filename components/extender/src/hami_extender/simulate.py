@@ -16,7 +16,8 @@ from hami_extender.wire import UNREADABLE
 from hamikit.devices import DeviceFamily
 from hamikit.fill import wish_of
 from hamikit.objects import Container, Pod
-from hamikit.shape import RequestError, soft_wanted
+from hamikit.selectors import soft_wanted
+from hamikit.shape import RequestError
 
 YAML_LIMIT = 256 * 1024
 """Bytes; YAML is read a hundred times slower than JSON."""

@@ -6,7 +6,7 @@ from hami_extender.inventory import Card
 from hami_extender.score import MUTEX, TOPOLOGY
 from hamikit.ascend import SOFT_MODE
 from hamikit.devices import NVIDIA, DeviceFamily
-from hamikit.shape import Selectors
+from hamikit.selectors import Selectors
 from hamikit.weights import EQUAL, Weights, parse_weights
 
 TYPE_MISMATCH = "CardTypeMismatch"

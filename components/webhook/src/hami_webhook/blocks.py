@@ -11,7 +11,8 @@ from hamikit.devices import DeviceFamily
 from hamikit.fill import Wish, is_zero, wish
 from hamikit.objects import Resources
 from hamikit.quantity import QuantityError, parse_integer
-from hamikit.shape import INT32_MAX, Quantities, RequestError, parse_container, soft_wanted
+from hamikit.selectors import soft_wanted
+from hamikit.shape import INT32_MAX, Quantities, RequestError, parse_container
 
 # Blocks that are kept for each set of rules, and the longest of them: 1 MiB at most. A cluster has
 # few, as most pods come from a template.

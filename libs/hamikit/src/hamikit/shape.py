@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from hamikit import names
 from hamikit.ascend import round_memory, whole
-from hamikit.codec import GO_TRUE
 from hamikit.devices import REQUEST_TEMPLATES, DeviceFamily
 from hamikit.objects import Pod
 from hamikit.quantity import QuantityError, parse_integer, parse_quantity
+from hamikit.selectors import Selectors, selectors_of, soft_wanted
 
 INT32_MAX = 2**31 - 1
 # No card comes near a TB. What asks for more was written with a byte suffix: `2000M` arrives here
@@ -77,21 +76,6 @@ class Slot:
 
     role: Role
     request: ContainerRequest | None
-
-
-@dataclass(frozen=True, slots=True)
-class Selectors:
-    """A pod's wishes about which devices and in which order, as the annotations spell them."""
-
-    use_type: str = ""
-    nouse_type: str = ""
-    use_uuid: str = ""
-    nouse_uuid: str = ""
-    vgpu_mode: str = ""
-    numa_bind: bool = False
-    node_policy: str = ""
-    gpu_policy: str = ""
-    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +169,15 @@ def _in_templates(
     def refuse(field: str, value: int, rule: str, remedy: str) -> RequestError:
         return RequestError([Fault(container, field, str(value), rule, remedy)])
 
-    if request.count > 1 and request.count % family.count_step:
-        raise refuse(
-            family.count,
-            request.count,
-            f"this chip is given out in multiples of {family.count_step}",
-            f"write a multiple of {family.count_step}",
-        )
+    step = family.count_step
+    if request.count > 1 and request.count % step:
+        rule = f"this chip is given out in multiples of {step}"
+        raise refuse(family.count, request.count, rule, f"write a multiple of {step}")
     asked = request.memory_mib or family.memory_allocatable_mib
     memory = asked if soft else round_memory(family, asked)
     if memory is None:
-        raise refuse(
-            family.memory,
-            asked,
-            f"a card has {family.memory_capacity_mib} MiB",
-            "ask for less memory or for more cards",
-        )
+        rule = f"a card has {family.memory_capacity_mib} MiB"
+        raise refuse(family.memory, asked, rule, "ask for less memory or for more cards")
     if not soft and request.cores:
         raise refuse(
             family.cores,
@@ -209,7 +186,7 @@ def _in_templates(
             f"leave it out, or set the annotation {family.mode}: {family.soft_mode}",
         )
     # Judged as it will be given out: 1 becomes 2 where a module has two chips.
-    count = max(request.count, family.count_step)
+    count = max(request.count, step)
     if not soft and count > 1 and not whole(family, memory):
         raise refuse(
             family.memory,
@@ -242,32 +219,6 @@ def _remedy(text: str, unit: str, high: int) -> str:
         if 0 < meant <= high:
             return f"write {meant} (the unit is MiB already)"
     return f"write a number up to {high}"
-
-
-def _truth(text: str) -> bool:
-    """Go's ParseBool for true; anything else is not set."""
-    return text in GO_TRUE
-
-
-def selectors_of(annotations: Mapping[str, str], family: DeviceFamily) -> Selectors:
-    """The device wishes among a pod's annotations."""
-    get = annotations.get
-    return Selectors(
-        use_type=get(family.use_type, ""),
-        nouse_type=get(family.nouse_type, ""),
-        use_uuid=get(family.use_uuid, ""),
-        nouse_uuid=get(family.nouse_uuid, ""),
-        vgpu_mode=get(family.mode, ""),
-        numa_bind=_truth(get(family.numa_bind, "")),
-        node_policy=get(names.POD_NODE_POLICY, ""),
-        gpu_policy=get(names.POD_GPU_POLICY, ""),
-        weights=get(names.POD_SCORING_WEIGHTS, ""),
-    )
-
-
-def soft_wanted(annotations: Mapping[str, str], family: DeviceFamily) -> bool:
-    """Whether a pod wants the family's cards shared without templates."""
-    return bool(family.soft_mode) and annotations.get(family.mode) == family.soft_mode
 
 
 def role_of(restart_policy: str | None) -> Role:
