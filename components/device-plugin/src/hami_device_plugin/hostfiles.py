@@ -150,11 +150,13 @@ class HostFiles:
 
         Each such process holds a lock in its usage file that the kernel drops when it dies.
         """
+        return any(_locked(path / names.USAGE_NAME) for path in self._folders(uid, containers))
+
+    def _folders(self, uid: str, containers: Iterable[str] | None) -> list[Path]:
+        """The folders of these containers; of all, without them, which takes a look at each."""
         if containers is not None:
-            folders = [self._folder(uid, container) for container in containers]
-        else:
-            folders = [path for path in self._containers.glob(f"{uid}_*") if path.is_dir()]
-        return any(_locked(folder / names.USAGE_NAME) for folder in folders)
+            return [self._folder(uid, container) for container in containers]
+        return [path for path in self._containers.glob(f"{uid}_*") if path.is_dir()]
 
     def _folder(self, uid: str, container: str) -> Path:
         return self._containers / f"{uid}_{container}"
@@ -180,9 +182,9 @@ class HostFiles:
             file.write(msgspec.json.encode(grant))
         temporary.rename(path)
 
-    def forget(self, uid: str) -> None:
-        """Remove everything of a pod."""
-        for folder in self._containers.glob(f"{uid}_*"):
+    def forget(self, uid: str, containers: Iterable[str] | None = None) -> None:
+        """Remove everything of a pod, whose containers with files are these if they are known."""
+        for folder in self._folders(uid, containers):
             shutil.rmtree(folder, ignore_errors=True)
         (self._grants / f"{uid}.json").unlink(missing_ok=True)
 

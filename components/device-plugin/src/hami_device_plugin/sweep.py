@@ -87,12 +87,14 @@ def sweep(
     on_disk = files.known_pods()
     living = set(pods.living())
     candidates = (admitted.keys() | on_disk.keys()) - living
-    living |= {uid for uid in candidates if files.in_use(uid)}
+    # Only for pods that we know nothing of is there need to look through all folders.
+    containers = {uid: grant.names for uid, grant in admitted.items()}
+    living |= {uid for uid in candidates if files.in_use(uid, containers.get(uid))}
     found = leftovers(admitted, on_disk, cdi.ours(), living, old)
     for name in found.specs:
         cdi.remove(name)
     for uid in found.pods:
-        files.forget(uid)
+        files.forget(uid, containers.get(uid))
         admitted.pop(uid, None)
     if found.pods or found.specs:
         log.info("swept", pods=len(found.pods), specs=len(found.specs))
