@@ -132,3 +132,15 @@ def test_what_is_made_never_overlaps(data):
         held += [place for _, place in Partition(profiles, tuple(held)).choices(asked, 2)]
         slices = [n for place in held for n in range(place.start, place.start + place.size)]
         assert len(slices) == len(set(slices))
+
+
+def test_equal_places_go_in_hamis_order():
+    """Where nothing else is to be made, 1g and 3g begin at the end of the card, others in front."""
+    for name, start in (("1g.5gb", 4), ("3g.20gb", 4), ("2g.10gb", 0), ("4g.20gb", 0)):
+        only = profile(name, 4864, 15, 1, 0, 4, size=4)
+        assert made(Partition((only,)), 4500) == [(name, start)]
+
+
+def test_places_of_one_profile_may_overlap():
+    """Of four that begin at each slice and take two only two go side by side."""
+    assert room((profile("2g", 1, 1, 2, 3, 1, 0, 2, size=2),), ()) == (2,)
