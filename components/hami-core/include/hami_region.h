@@ -173,7 +173,8 @@ struct hami_usage_slot {
     int32_t pid; /* in the container's PID namespace */
     uint64_t start_time;
     uint64_t last_activity_ns; /* CLOCK_REALTIME of the last kernel launch or allocation seen */
-    uint8_t reserved[8];
+    uint64_t host; /* PID on the host << 32 | low 32 bits of the start_time it belongs to; 0: not
+                      known. The monitor's one field in this file. */
     char command[16];
     uint8_t reserved2[16];
     struct hami_usage_intent intent;
@@ -253,6 +254,7 @@ HAMI_AT(hami_usage_slot, state, 0);
 HAMI_AT(hami_usage_slot, pid, 4);
 HAMI_AT(hami_usage_slot, start_time, 8);
 HAMI_AT(hami_usage_slot, last_activity_ns, 16);
+HAMI_AT(hami_usage_slot, host, 24);
 HAMI_AT(hami_usage_slot, command, 32);
 HAMI_AT(hami_usage_slot, intent, 64);
 HAMI_AT(hami_usage_slot, confirmed, 96);

@@ -2,7 +2,9 @@
 
 #include "dispatch.h"
 #include "gate.h"
+#include "pids.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #define SHARED(field) ((_Atomic __typeof__(field) *)&(field))
@@ -47,16 +49,6 @@ static int busy_percent(nvmlDevice_t device) {
     return call != NULL && call(device, &rates) == NVML_SUCCESS ? (int)rates.gpu : -1;
 }
 
-static bool is_ours(const struct hami_usage *usage, unsigned int pid) {
-    for (unsigned slot = 0; slot < HAMI_MAX_SLOTS; slot++) {
-        const struct hami_usage_slot *one = &usage->slots[slot];
-        if (one->state == HAMI_SLOT_LIVE && (unsigned int)one->pid == pid) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool is_newest(const nvmlProcessUtilizationSample_t *samples, unsigned int count,
                       unsigned int one) {
     for (unsigned int i = 0; i < count; i++) {
@@ -75,12 +67,16 @@ static struct seen own_percent(const struct process *process, nvmlDevice_t devic
     nvmlProcessUtilizationSample_t samples[MOST_SAMPLES];
     unsigned int count = MOST_SAMPLES;
     struct seen seen = {-1, 0};
+    unsigned slot = 0;
     samples_fn *call = (samples_fn *)nvml_call("nvmlDeviceGetProcessUtilization");
     if (call == NULL || call(device, samples, &count, 0) != NVML_SUCCESS) {
         return seen;
     }
+    const struct pid_list list = {samples, count < MOST_SAMPLES ? count : MOST_SAMPLES,
+                                  sizeof(*samples), offsetof(nvmlProcessUtilizationSample_t, pid)};
+    pids_learn(process->usage, &list);
     for (unsigned int i = 0; i < count && count <= MOST_SAMPLES; i++) {
-        if (is_ours(process->usage, samples[i].pid) && is_newest(samples, count, i)) {
+        if (pids_find(process->usage, samples[i].pid, &slot) && is_newest(samples, count, i)) {
             seen.percent = (seen.percent < 0 ? 0 : seen.percent) + (int)samples[i].sm;
             seen.processes++;
         }

@@ -4,10 +4,11 @@
 #include "dispatch.h"
 #include "ledger.h"
 #include "log.h"
+#include "pids.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 #define MOST_PROCESSES 1024
 #define PAUSE_NS UINT64_C(250000000) /* NVML is asked about modules this often at most */
@@ -34,17 +35,23 @@ static processes_fn *find_processes_call(void) {
                               LIBRARY_NVML, "nvmlDeviceGetComputeRunningProcesses_v2");
 }
 
-/* Older drivers list host PIDs, where ours is not to be found or is somebody else's: a process with
-   none of our PID is an unknown, not a zero; one that was there before has nothing left. */
-static bool own_bytes_of(nvmlDevice_t device, bool was_found, uint64_t *bytes) {
+/* A process that NVML does not list, or not by a PID that we know, is an unknown, not a zero; one
+   that was there before has nothing left. */
+static bool own_bytes_of(const struct process *process, nvmlDevice_t device, bool was_found,
+                         uint64_t *bytes) {
     unsigned int count = MOST_PROCESSES;
     processes_fn *call = find_processes_call();
     struct process_info *processes = malloc(sizeof(*processes) * MOST_PROCESSES);
     bool found = false;
+    unsigned slot = 0;
     *bytes = 0;
     if (call != NULL && processes != NULL && call(device, &count, processes) == NVML_SUCCESS) {
-        for (unsigned int i = 0; i < count && i < MOST_PROCESSES; i++) {
-            if (processes[i].pid == (unsigned int)getpid() && processes[i].used != not_available) {
+        const struct pid_list list = {processes, count < MOST_PROCESSES ? count : MOST_PROCESSES,
+                                      sizeof(*processes), offsetof(struct process_info, pid)};
+        pids_learn(process->usage, &list);
+        for (unsigned int i = 0; i < list.count; i++) {
+            bool ours = pids_find(process->usage, processes[i].pid, &slot) && slot == process->slot;
+            if (ours && processes[i].used != not_available) {
                 *bytes = processes[i].used;
                 found = true;
             }
@@ -97,12 +104,12 @@ static void note(struct process *process, CUdevice ordinal, enum overhead_cause 
     }
     const uint64_t *shares = process->usage->slots[process->slot].share_units[device];
     bool was_found = shares[HAMI_KIND_CONTEXT] + shares[HAMI_KIND_MODULE] > 0;
-    if (!own_bytes_of(handle, was_found, &bytes)) {
+    if (!own_bytes_of(process, handle, was_found, &bytes)) {
         return;
     }
     uint64_t context = shares[HAMI_KIND_CONTEXT];
     uint64_t overhead = overhead_of(process, (unsigned)device, bytes / HAMI_UNIT);
-    if (cause == OVERHEAD_CONTEXTS) {
+    if (cause == OVERHEAD_CONTEXTS || !was_found) {
         uint64_t modules = shares[HAMI_KIND_MODULE];
         context = overhead > modules ? overhead - modules : 0;
     }
@@ -134,7 +141,18 @@ void overhead_modules_changed(void) {
     }
 }
 
+/* Who the monitor has told its PID on the host may find itself in NVML's list now. */
+static void look_at_host_pid(struct process *process) {
+    struct hami_usage_slot *slot = &process->usage->slots[process->slot];
+    uint64_t host = atomic_load_explicit((_Atomic uint64_t *)&slot->host, memory_order_relaxed);
+    if (host != atomic_load_explicit(&process->host_seen, memory_order_relaxed)) {
+        atomic_store(&process->host_seen, host);
+        atomic_store(&process->overhead_stale, 1);
+    }
+}
+
 void overhead_catch_up(struct process *process) {
+    look_at_host_pid(process);
     if (atomic_load_explicit(&process->overhead_stale, memory_order_relaxed) == 0) {
         return;
     }

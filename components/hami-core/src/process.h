@@ -50,6 +50,7 @@ struct process {
     hami_lock overhead_lock;
     _Atomic uint32_t overhead_stale; /* modules have come or gone since it was noted */
     _Atomic uint64_t overhead_noted_ns;
+    _Atomic uint64_t host_seen;             /* our slot's `host` when it was looked at last */
     nvmlDevice_t nvml_device[MAX_ORDINALS]; /* under overhead_lock */
     struct {
         _Atomic uint64_t epoch; /* of the usage region, and one; 0: never looked */

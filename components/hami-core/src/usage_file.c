@@ -171,6 +171,7 @@ static void move_in(struct hami_usage_slot *slot) {
     slot->pid = pid;
     slot->start_time = start_time_of(pid, &state);
     slot->last_activity_ns = 0;
+    atomic_store(SHARED(slot->host), 0);
     memset(slot->command, 0, sizeof(slot->command));
     int fd = open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
     ssize_t length = fd < 0 ? 0 : read(fd, slot->command, sizeof(slot->command) - 1);

@@ -6,6 +6,7 @@
 #include "dispatch.h"
 #include "ledger.h"
 #include "nvml_device.h"
+#include "pids.h"
 #include "process.h"
 
 #include <string.h>
@@ -123,27 +124,22 @@ nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device,
                : NVML_SUCCESS;
 }
 
-static bool is_ours(const struct process *process, unsigned int pid) {
-    for (unsigned slot = 0; slot < HAMI_MAX_SLOTS && process->usage != NULL; slot++) {
-        uint64_t data = 0;
-        uint64_t overhead = 0;
-        if ((unsigned int)process->usage->slots[slot].pid == pid &&
-            ledger_shares(process->usage, slot, 0, &data, &overhead)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Keeps this container's samples, in place. A driver that knows us by another PID leaves none. */
+/* Keeps this container's samples, in place, by the container's PIDs. */
 static unsigned int keep_ours(const struct process *process, void *samples, unsigned int count,
                               const size_t layout[2]) {
+    const struct pid_list list = {samples, count, layout[0], layout[1]};
+    const struct hami_usage *usage = process->usage;
     unsigned int kept = 0;
-    for (unsigned int i = 0; i < count; i++) {
+    unsigned slot = 0;
+    if (usage != NULL) {
+        pids_learn(usage, &list);
+    }
+    for (unsigned int i = 0; i < count && usage != NULL; i++) {
         char *at = (char *)samples + i * layout[0];
         unsigned int pid = 0;
         memcpy(&pid, at + layout[1], sizeof(pid));
-        if (is_ours(process, pid)) {
+        if (pids_find(usage, pid, &slot)) {
+            memcpy(at + layout[1], &usage->slots[slot].pid, sizeof(pid));
             memmove((char *)samples + kept++ * layout[0], at, layout[0]);
         }
     }

@@ -4,12 +4,13 @@ import time
 
 import pytest
 
-from hamikit.region import Kind, OverheadPolicy
+from hamikit.region import HostPid, Kind, OverheadPolicy, note_host_pids
 
 MIB = 1 << 20
 OOM = 2
 CONTEXT = 4 * MIB  # conftest.CARDS
 MODULE = 6 * MIB
+HOST = 500_000
 
 
 @pytest.fixture
@@ -97,3 +98,19 @@ def test_a_strict_policy_holds_where_the_usage_file_cannot_be_used(strict):
     (strict.folder / "usage").unlink()
     guest = strict.ready()
     assert guest.ask("info") == [0, 1000 * MIB - CONTEXT, 1000 * MIB]
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_overhead_is_found_by_host_pids_where_nvml_has_those(container, start):
+    """As soon as the monitor has said them; a word of another start time means another process."""
+    container.use_driver(pid_offset=HOST)
+    guest = container.ready()
+    assert shares(container) == (0, 0)
+    (process,) = container.usage.processes
+    one = HostPid(process.slot, process.pid + HOST, process.start_time + start)
+    note_host_pids(container.folder / "usage", [one])
+    if start == 0:
+        wait_for_shares(container, guest, (CONTEXT, 0))
+    else:
+        assert guest.ask("module")[0] == 0
+        assert shares(container) == (0, 0)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from hamikit.region import OverheadPolicy
+from hamikit.region import HostPid, OverheadPolicy, note_host_pids
 
 MIB = 1 << 20
 CONTEXT = 4 * MIB  # conftest.CARDS
@@ -99,6 +99,15 @@ def test_a_list_that_is_too_short_says_how_long_it_must_be(container):
         assert {pid for pid, _ in rows} == pids
 
 
+HOST = 500_000
+
+
+def tell_host_pids(container) -> None:
+    """What the monitor does."""
+    pids = [HostPid(p.slot, p.pid + HOST, p.start_time) for p in container.usage.processes]
+    note_host_pids(container.folder / "usage", pids)
+
+
 DETAILS = """
 import json, pynvml
 pynvml.nvmlInit()
@@ -145,3 +154,15 @@ def test_utilisation_is_of_the_containers_own_processes(containers, busy):
     result = ours.run(sys.executable, "-c", SAMPLES)
     expected = [idle.process.pid] if busy else None
     assert json.loads(result.stdout) == [expected, expected], result.stderr
+
+
+def test_utilisation_is_found_by_host_pids_where_nvml_has_those(container):
+    """The monitor has written them into the slots; programs see their own."""
+    container.use_driver(pid_offset=HOST)
+    guest = container.ready()
+    assert guest.ask("work", 100) == 0
+    assert json.loads(container.run(sys.executable, "-c", SAMPLES).stdout) == [None, None]
+    tell_host_pids(container)
+    assert guest.ask("work", 100) == 0
+    result = container.run(sys.executable, "-c", SAMPLES)
+    assert json.loads(result.stdout) == [[guest.process.pid]] * 2, result.stderr

@@ -204,6 +204,7 @@ static int driver_key(struct parser *p, const char *key, const char *value) {
         {"overlap", &modes->overlap, 1},
         {"drift_ms", &modes->drift_ms, 1000000},
         {"init_ms", &modes->init_ms, 100000},
+        {"pid_offset", &modes->pid_offset, 1000000},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         unsigned long n = 0;
@@ -216,7 +217,7 @@ static int driver_key(struct parser *p, const char *key, const char *value) {
     if (strcmp(key, "cuda") != 0)
         return fail(p,
                     "unknown key '%s' in [driver]; known: version, cuda, event_noise_percent, "
-                    "slice_us, overlap, drift_ms, init_ms",
+                    "slice_us, overlap, drift_ms, init_ms, pid_offset",
                     key);
     if (sscanf(value, "%u.%u%c", &major, &minor, &rest) != 2 || major < 11 || minor > 99)
         return fail(p, "cuda = '%s' is not a version from 11.0 on, such as 12.4", value);

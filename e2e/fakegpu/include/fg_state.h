@@ -50,8 +50,9 @@ struct fg_modes {
     uint32_t event_noise_percent; /* elapsed times are off by up to this much */
     uint32_t slice_us;            /* processes take turns of this length */
     uint32_t overlap;             /* streams run side by side */
-    uint32_t drift_ms; /* work takes once to twice its time, up and down in this period */
-    uint32_t init_ms;  /* cuInit takes as long */
+    uint32_t drift_ms;   /* work takes once to twice its time, up and down in this period */
+    uint32_t init_ms;    /* cuInit takes as long */
+    uint32_t pid_offset; /* NVML names processes by PIDs that are so much higher: a host's */
     uint32_t pad;
 };
 

@@ -9,8 +9,10 @@ static int next_process(int card, int slot, pid_t *pid) {
     for (; slot < (int)atomic_load(&nvml_global.fg.st->slots_high); slot++) {
         const struct fg_share *share = &nvml_global.fg.st->slots[slot].share[card];
         bool uses = atomic_load(&share->contexts) > 0 || fg_share_bytes(share) > 0;
-        if (uses && fg_slot_alive(&nvml_global.fg, slot, pid) && *pid > 0)
+        if (uses && fg_slot_alive(&nvml_global.fg, slot, pid) && *pid > 0) {
+            *pid += (pid_t)nvml_global.fg.st->modes.pid_offset;
             return slot;
+        }
     }
     return -1;
 }

@@ -105,7 +105,8 @@ def test_the_twin_has_the_offsets_of_the_header(tmp_path):
         "offsetof(struct hami_usage, slots)": region_layout._SLOTS_AT,
         f"sizeof({slot})": region_layout._SLOT_SIZE,
         f"offsetof({slot}, last_activity_ns)": struct.calcsize("<IiQ"),
-        f"offsetof({slot}, command)": struct.calcsize("<IiQQ8x"),
+        f"offsetof({slot}, host)": region_layout.host_at(0) - region_layout._SLOTS_AT,
+        f"offsetof({slot}, command)": struct.calcsize("<IiQQQ"),
         f"offsetof({slot}, share_units)": region_layout._SLOT.size,
         f"sizeof((({slot} *)0)->share_units[0])": region_layout._SHARES.size,
         "HAMI_UNIT": region.UNIT_BYTES,
@@ -320,7 +321,7 @@ def test_a_live_slot_is_a_process_with_its_shares():
     region_layout.HEADER.pack_into(image, 0, b"HAMIUSGE", 1, USAGE_SIZE)
     image[16:21] = b"0.1.0"
     at = region_layout._SLOTS_AT + 3 * region_layout._SLOT_SIZE
-    region_layout._SLOT.pack_into(image, at, 1, 42, 99, 123, b"python")
+    region_layout._SLOT.pack_into(image, at, 1, 42, 99, 123, 7000 << 32 | 99, b"python")
     struct.pack_into("<Q", image, at + 128 + 64 * 1 + 8 * Kind.POOL, 4096)
     usage = parse_usage(bytes(image))
     (process,) = usage.processes
@@ -339,7 +340,7 @@ def test_a_process_that_ended_does_not_count(tmp_path):
         for slot, units in ((0, 10), (1, 32)):
             at = region_layout._SLOTS_AT + slot * region_layout._SLOT_SIZE
             file.seek(at)
-            file.write(region_layout._SLOT.pack(1, 42, 99, 0, b"python"))
+            file.write(region_layout._SLOT.pack(1, 42, 99, 0, 0, b"python"))
             file.write(struct.pack("<8Q", 0, 0, units, 0, 0, 0, 5, 0))
         file.seek(region_layout._USAGE_DEVICES_AT)
         file.write(struct.pack("<Q", 42 << 24))
@@ -468,3 +469,18 @@ def test_activity_of_a_file_that_is_none_is_refused(tmp_path):
     path.write_bytes(b"short")
     with pytest.raises(RegionError):
         Activity(path).newest_ns(scan=True)
+
+
+@pytest.mark.parametrize(("start", "expected"), [(99, 7000), (99 + (1 << 32), 7000), (98, 0)])
+def test_a_host_pid_is_of_the_process_that_started_then(tmp_path, start, expected):
+    """Whoever had the slot before has left a word that does not count; other slots stay."""
+    path = tmp_path / "usage"
+    create_usage(path)
+    with path.open("r+b") as file:
+        for slot in (2, 3):
+            file.seek(region_layout._SLOTS_AT + slot * region_layout._SLOT_SIZE)
+            file.write(region_layout._SLOT.pack(1, 42, 99, 123, 0, b"python"))
+    region.note_host_pids(path, [region.HostPid(3, 7000, start), region.HostPid(256, 1, 1)])
+    second, third = region.parse_usage(path.read_bytes()).processes
+    assert (second.host_pid, third.host_pid, third.command) == (0, expected, "python")
+    assert path.stat().st_size == region.USAGE_SIZE

@@ -21,6 +21,7 @@ from hami_monitor.evict import EvictionCollector, Evictor
 from hami_monitor.governor import FeedbackCollector, Governor
 from hami_monitor.holdings import Holdings
 from hami_monitor.host import Host
+from hami_monitor.hostpids import HostPids
 from hami_monitor.legacy import with_legacy
 from hami_monitor.processes import Processes
 from hamikit import logs
@@ -103,6 +104,7 @@ class Parts:
             Holdings(config.containers, overhead_bytes=config.audit_overhead_mib * MIB),
             listeners=(Teller(Events(api, "hami-monitor", node)), evictor),
             host_programs=config.audit_host_programs,
+            told=HostPids(config.containers).tell,
             fresh=lambda: is_fresh(pods),
         )
         host = Host(

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -24,10 +24,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A process that the limiter counts: its start time (0: not recorded) and bytes by card."""
+    """A process that the limiter counts: its start time (0: not recorded) and bytes by card.
+
+    `index` is its place in our usage file, None in HAMi's; `host_pid` what that says already.
+    """
 
     start_time: int
     charged: Mapping[str, int]
+    index: int | None = field(default=None, compare=False)
+    host_pid: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

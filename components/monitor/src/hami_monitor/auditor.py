@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from hami_monitor.attribution import NO_SIGHT, Attributed, Sight, attribute, sight
-from hami_monitor.audit import Kind, audit
+from hami_monitor.audit import HoldingOf, Kind, audit
 from hami_monitor.containers import pods_by_uid
 from hami_monitor.gauges import Families
 from hami_monitor.holdings import Holdings
@@ -55,7 +55,8 @@ class Teller:
 class Auditor:
     """Compares, at each answer of NVML, what processes hold with what was granted.
 
-    `watch` runs in NVML's thread; the last result can be asked for from any.
+    `watch` runs in NVML's thread; the last result can be asked for from any. `told` hears of every
+    process that was found.
     """
 
     def __init__(
@@ -66,12 +67,13 @@ class Auditor:
         *,
         listeners: Collection[Listener] = (),
         host_programs: Collection[str] = (),
+        told: Callable[[Iterable[Attributed], HoldingOf], None] = lambda _found, _of: None,
         fresh: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pods, self._processes, self._holdings = pods, processes, holdings
         self._listeners, self._host_programs = listeners, host_programs
-        self._fresh, self._now = fresh, now
+        self._told, self._fresh, self._now = told, fresh, now
         self._tracker = Tracker()
         self._lock = threading.Lock()
         self._news, self._sight = News(), NO_SIGHT
@@ -81,6 +83,7 @@ class Auditor:
         pods = pods_by_uid(self._pods())
         found = self._attribute(state, pods)
         self._holdings.look()
+        self._told(found, self._holdings.of)
         findings = audit(found, self._holdings.of, host_programs=self._host_programs)
         if not self._fresh():
             # Pods that came since the API server was last heard of cannot be known.

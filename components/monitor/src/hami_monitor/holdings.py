@@ -73,7 +73,7 @@ def _slots(control: Control, usage: Usage) -> dict[int, Slot]:
             if index < len(control.devices) and (strict or kind not in OVERHEAD):
                 uuid = control.devices[index].uuid
                 charged[uuid] = charged.get(uuid, 0) + amount
-        slots[process.pid] = Slot(process.start_time, charged)
+        slots[process.pid] = Slot(process.start_time, charged, process.slot, process.host_pid)
     return slots
 
 

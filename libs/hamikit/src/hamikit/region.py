@@ -11,7 +11,7 @@ import os
 import stat
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -34,9 +34,11 @@ from hamikit.region_layout import (
     USAGE_VERSION,
     activity_at,
     check_header,
+    host_at,
     live_slots,
     pack_body,
     pack_control,
+    pack_host,
     parse_control,
     parse_usage,
 )
@@ -45,6 +47,7 @@ from hamikit.region_values import (
     ControlDevice,
     ControlFlag,
     CorePolicy,
+    HostPid,
     Kind,
     OverheadPolicy,
     RegionError,
@@ -69,6 +72,7 @@ __all__ = [
     "ControlDevice",
     "ControlFlag",
     "CorePolicy",
+    "HostPid",
     "Kind",
     "OverheadPolicy",
     "RegionError",
@@ -76,6 +80,7 @@ __all__ = [
     "UsageDevice",
     "UsageProcess",
     "create_usage",
+    "note_host_pids",
     "open_wary",
     "pack_control",
     "parse_control",
@@ -172,13 +177,13 @@ def create_usage(path: Path) -> None:
 
 
 @contextmanager
-def open_wary(path: Path) -> Iterator[int]:
+def open_wary(path: Path, access: int = os.O_RDONLY) -> Iterator[int]:
     """A descriptor of a regular file that a tenant may have put there, reached through no link.
 
     FileNotFoundError when it is not there, RegionError when it is something else.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -192,9 +197,9 @@ def open_wary(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _wary(path: Path, size: int) -> Iterator[int]:
+def _wary(path: Path, size: int, access: int = os.O_RDONLY) -> Iterator[int]:
     """A descriptor of a regular file of `size` bytes, reached through no link and no pipe."""
-    with open_wary(path) as fd:
+    with open_wary(path, access) as fd:
         found = os.fstat(fd).st_size
         if found != size:
             raise RegionError(f"{path} has {found} bytes instead of {size}")
@@ -243,6 +248,18 @@ def read_usage(path: Path) -> Usage:
         except RegionError as error:
             raise RegionError(f"{path}: {error}") from error
         return usage.without(p.slot for p in usage.processes if not _is_held(fd, p.slot))
+
+
+def note_host_pids(path: Path, pids: Iterable[HostPid]) -> None:
+    """Write into slots of a usage file which PIDs their processes have on the host.
+
+    FileNotFoundError, RegionError as `read_usage`. Each is one aligned word that names its process,
+    so nobody takes it for that of another one; nothing that the tenant wrote decides anything.
+    """
+    with _wary(path, USAGE_SIZE, os.O_RDWR) as fd:
+        for one in pids:
+            if 0 <= one.slot < MAX_SLOTS:
+                os.pwrite(fd, pack_host(one.pid, one.start_time), host_at(one.slot))
 
 
 def update_control(path: Path, change: Callable[[Control], Control]) -> bool:

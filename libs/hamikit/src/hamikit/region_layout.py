@@ -45,14 +45,16 @@ _USAGE_COUNTERS = struct.Struct("<32sQQQ")
 _USAGE_COUNTERS_AT = 16
 _USAGE_DEVICE = struct.Struct("<QQQ104xqQQQ96x")
 _USAGE_DEVICES_AT = 4096
-_SLOT = struct.Struct("<IiQQ8x16s80x")
+_SLOT = struct.Struct("<IiQQQ16s80x")
 ACTIVITY = struct.Struct("<Q")
+HOST = struct.Struct("<Q")
 _SHARES = struct.Struct("<8Q")
 _KINDS: Final = tuple(Kind)
 _SLOT_SIZE = 1152
 _SLOTS_AT = 8192
 _LIVE = 1
 _UNITS_SHIFT = 24
+_LOW_BITS = 0xFFFFFFFF
 
 
 def _checked_device(device: ControlDevice) -> bytes:
@@ -211,11 +213,22 @@ def _parse_shares(data: bytes, at: int) -> dict[tuple[int, Kind], int]:
     }
 
 
+def host_at(slot: int) -> int:
+    """Where a slot says which PID its process has on the host."""
+    return _SLOTS_AT + slot * _SLOT_SIZE + 24
+
+
+def pack_host(pid: int, start_time: int) -> bytes:
+    """A process's PID on the host, with what of its start time tells it from a later one."""
+    return HOST.pack(pid << 32 | start_time & _LOW_BITS)
+
+
 def _parse_process(data: bytes, slot: int) -> UsageProcess:
     at = _SLOTS_AT + slot * _SLOT_SIZE
-    _state, pid, start_time, activity, command = _SLOT.unpack_from(data, at)
+    _state, pid, start_time, activity, host, command = _SLOT.unpack_from(data, at)
+    host_pid = host >> 32 if host & _LOW_BITS == start_time & _LOW_BITS else 0
     shares = MappingProxyType(_parse_shares(data, at + _SLOT.size))
-    return UsageProcess(slot, pid, start_time, activity, _text(command), shares)
+    return UsageProcess(slot, pid, start_time, activity, _text(command), shares, host_pid)
 
 
 def parse_usage(data: bytes) -> Usage:

@@ -100,7 +100,8 @@ class UsageProcess:
     """One live process slot; shares in bytes by (device index, kind), zeros left out.
 
     The slot of a killed process stays live until a neighbour clears it up: whether somebody holds
-    the write lock on byte LOCK_BASE + slot of the file tells.
+    the write lock on byte LOCK_BASE + slot of the file tells. `host_pid` is 0 while no monitor has
+    said it.
     """
 
     slot: int
@@ -109,6 +110,16 @@ class UsageProcess:
     last_activity_ns: int
     command: str
     shares: Mapping[tuple[int, Kind], int]
+    host_pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HostPid:
+    """The PID on the host of the process in a slot, which started then."""
+
+    slot: int
+    pid: int
+    start_time: int
 
 
 @dataclass(frozen=True, slots=True)
