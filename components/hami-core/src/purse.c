@@ -131,6 +131,8 @@ void purse_pay(struct process *process, struct compute *compute, struct launch *
     if (thread->device != device) {
         give_back(process);
         thread->device = device;
+        /* Launches on the other device must not be paid by this one's lease. */
+        __builtin_memset(thread->known, 0, sizeof(thread->known));
     }
     if (amount == 0 || amount > thread->lease_ns) { /* who costs nothing yet waits all the same */
         int64_t take = amount == 0 ? 1 : amount > LEASE_NS ? amount : LEASE_NS;

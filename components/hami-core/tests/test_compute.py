@@ -411,8 +411,11 @@ def test_a_thread_that_changes_cards_leaves_nothing_behind(containers):
     create_usage(container.folder / "usage")
     cards = tuple(ControlDevice(container.uuid(card), 1000 << 20, 90) for card in (0, 1))
     write_control(container.folder / "control", Control(cards))
-    assert set(container.ready().ask("alternate", "k_20us", 200)) == {0}
+    guest = container.ready()
+    assert set(guest.ask("alternate", "k_20us", 200)) == {0}
+    guest.end()
     for used in container.usage.devices[:2]:
+        assert used.launches == 200
         assert used.charged_ns < 200 * 300_000
 
 
