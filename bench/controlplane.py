@@ -5,8 +5,6 @@ The programs are those of the local cluster, from its cache of built parts.
 
 import contextlib
 import json
-import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +17,7 @@ from typing import Any
 import kubernetes
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from processes import cpu_s, free_port
 from ruamel.yaml import YAML
 
 from e2e.lab import config as lab_config
@@ -33,20 +32,6 @@ SCHEDULER_CONFIG = Path("deploy/base/scheduler/config.yaml")
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 ALL_NODES = 100
 """The shipped percentageOfNodesToScore."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def cpu_s(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

@@ -20,8 +20,9 @@ from typing import Any
 
 import msgspec
 from cluster import pod
+from processes import memory_mib
 from prometheus_client import CollectorRegistry
-from restart import Cluster, memory_mib
+from restart import Cluster
 
 from hami_extender.binding import Binder
 from hami_extender.flights import Flights
@@ -151,7 +152,7 @@ def measure(nodes: int, pods: int, answer: Connection) -> None:
     middle = {step: statistics.median(one[step] for one in warm) for step in warm[0]}
     answer.send(
         Row(
-            nodes, pods, world.load_s, memory_mib(os.getpid(), "VmRSS"), statistics.median(cold),
+            nodes, pods, world.load_s, memory_mib(os.getpid()), statistics.median(cold),
             middle["filter"], middle["prioritize"], middle["bind"], middle["event"],
         )
     )  # fmt: skip

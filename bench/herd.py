@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 from cluster import CARDS, node
-from controlplane import ControlPlane, answers, cpu_s, free_port, program, until
+from controlplane import ControlPlane, answers, program, until
+from processes import cpu_s, free_port
 
 from hamikit import names
 from hamikit.cluster import Api

@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from cluster import CARDS, node, pod
+from processes import cpu_s, memory_mib
 
 from hamikit import names
 from hamikit.codec import GrantedDevice, encode_grant
@@ -187,20 +188,6 @@ def first_answer(process: subprocess.Popen[bytes], nodes: int, started: float) -
             pass
         time.sleep(0.05)
     raise SystemExit(f"the extender ended with {process.returncode}")
-
-
-def memory_mib(pid: int, field: str) -> float:
-    """A figure of /proc/<pid>/status."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    raise SystemExit(f"no {field} of process {pid}")
-
-
-def cpu_s(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(nodes: int, pods: int, rest_s: float) -> tuple[float, float, float]:

@@ -7,7 +7,6 @@ asks both in turns over kept connections. Run: uv run --frozen python bench/webh
 import asyncio
 import json
 import multiprocessing
-import os
 import ssl
 import statistics
 import sys
@@ -16,11 +15,11 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import falcon
 import msgspec
+from processes import cpu_s, memory_mib
 from prometheus_client import CollectorRegistry
 
 from hami_webhook.app import backend, create_app
@@ -154,17 +153,6 @@ class Server:
         self.process.start()
         self.port = ours.recv()
 
-    def memory_mib(self) -> float:
-        """What it holds of memory."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-    def cpu_seconds(self) -> float:
-        """What it has computed so far (proc(5): fields 14 and 15 of stat)."""
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8")
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     async def connect(self, context: ssl.SSLContext) -> None:
         """Open the connections that are kept."""
         self.links = [
@@ -175,7 +163,7 @@ class Server:
     async def round(self, text: bytes, count: int, *, keep: bool = True) -> None:
         """`count` questions over all connections at once."""
         times: list[float] = []
-        begin, computed = time.perf_counter(), self.cpu_seconds()
+        begin, computed = time.perf_counter(), cpu_s(self.process.pid)
         await asyncio.gather(
             *(
                 ask(reader, writer, text, count // CONNECTIONS, times)
@@ -185,7 +173,7 @@ class Server:
         self.asked += count
         if keep:
             self.rates.append(len(times) / (time.perf_counter() - begin))
-            self.cpu_s += self.cpu_seconds() - computed
+            self.cpu_s += cpu_s(self.process.pid) - computed
             self.compared += count
             self.medians_ms.append(statistics.median(times))
             self.p99s_ms.append(statistics.quantiles(times, n=100)[98])
@@ -226,8 +214,8 @@ async def compare(servers: list[Server], context: ssl.SSLContext, total: int) ->
         for server in servers if ours.asked < PAIRED else [ours]:
             await server.round(text, ROUND, keep=ours.asked < PAIRED)
         if not first and ours.asked >= MEMORY_FROM:
-            first = ours.memory_mib()
-    return ours.memory_mib() - first
+            first = memory_mib(ours.process.pid)
+    return memory_mib(ours.process.pid) - first
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 import json
 import resource
 import signal
-import socket
 import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pynvml
 from node import NODE, StandIn, pods
+from processes import free_port
 from prometheus_client import CollectorRegistry
 
 from hami_monitor.__main__ import Parts
@@ -56,15 +56,7 @@ def nothing(_folder: str, _pids: list[int], ready: Connection) -> None:
 
 def serve(registry: CollectorRegistry, ready: Connection) -> None:
     """Serve until killed."""
-    port = service_port()
+    port = free_port()
     service.serve(service.status_app(service.Lifecycle(), registry), "127.0.0.1", port)
     ready.send(port)
     signal.pause()
-
-
-def service_port() -> int:
-    """A free port."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

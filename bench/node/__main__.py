@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# The fake kubelet and API server of the component's own tests, and the table of goals.
-sys.path += [str(ROOT / "components/device-plugin/tests"), str(ROOT / "bench/core")]
+# The fake kubelet and API server of the component's own tests, and what the benches share.
+sys.path += [str(ROOT / part) for part in ("components/device-plugin/tests", "bench", "bench/core")]
 
 PARTS = ("calls", "pods")
 

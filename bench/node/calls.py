@@ -5,7 +5,6 @@ those of its tests, in this process. Times are the caller's, so the way there an
 """
 
 import asyncio
-import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from plugin_api import ApiServer
 from plugin_kit import FakeKubelet, Node, make_pod
 from plugin_process import Process, build_fakegpu, install_cards, listed, registered, until
+from processes import cpu_s, memory_mib, status_mib
 from report import Report
 
 PODS = 110
@@ -48,7 +48,7 @@ async def measure(report: Report, starts: int, rest_s: float) -> None:
             print(f"# CPU a start: {1000 * (cpu_s(plugin.pid) - spent) / starts:.1f} ms")
             # What is swept after all these starts is no rest.
             await until(lambda: len(list(node.cdi.iterdir())) <= PODS, "the sweep")
-            report.add(f"resident memory, {PODS} pods", resident_mib(plugin.pid), "MiB", GOAL_MIB)
+            report.add(f"resident memory, {PODS} pods", memory_mib(plugin.pid), "MiB", GOAL_MIB)
             spent = cpu_s(plugin.pid)
             await asyncio.sleep(rest_s)
             used = 100 * (cpu_s(plugin.pid) - spent) / rest_s
@@ -110,26 +110,10 @@ def writes(server: ApiServer) -> int:
         return sum(verb != "GET" for verb, _, _ in server.queries.queue)
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process."""
-    return _resident(Path(f"/proc/{pid}/status").read_text())
-
-
-def _resident(status: str) -> float:
-    (line,) = (text for text in status.splitlines() if text.startswith("VmRSS:"))
-    return int(line.split()[1]) / 1024
-
-
-def cpu_s(pid: int) -> float:
-    """CPU time that a process has used (proc(5), fields 14 and 15 of `stat`)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def client_mib() -> float:
     """What the Kubernetes client adds to a process of ours."""
     with_it, without = (
-        _resident(
+        status_mib(
             subprocess.run(
                 [sys.executable, "-c", CLIENT.format(more)],
                 check=True,
