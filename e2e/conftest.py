@@ -8,11 +8,22 @@ import uuid
 import pytest
 
 from e2e import cards as fake_cards
+from e2e.evidence import evidence
 from e2e.kube import wait_until
 from e2e.lab import config as lab_config
 from e2e.product import connect
 
 REGISTER = "hami.io/node-nvidia-register"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """A failed test's report says what the cluster said, before the fixtures tidy up."""
+    report = yield
+    used = getattr(item, "funcargs", {})
+    if report.when == "call" and report.failed and {"kube", "namespace"} <= used.keys():
+        report.sections.append(("The cluster", evidence(used["kube"], used["namespace"])))
+    return report
 
 
 @pytest.fixture(scope="session")

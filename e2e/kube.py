@@ -101,8 +101,16 @@ class Kube:
         wait_until(lambda: missing(self.pods(namespace)), seconds)
 
     def wait_running(self, namespace: str, *names: str, seconds: float = 120) -> None:
-        """Wait until pods run."""
-        self.wait_pods(namespace, lambda pods: not_running(pods, names), seconds)
+        """Wait until pods run.
+
+        Raises:
+            Deadline: with what the cluster said last about each pod that does not.
+        """
+        try:
+            self.wait_pods(namespace, lambda pods: not_running(pods, names), seconds)
+        except Deadline as error:
+            said = {name: self.events(namespace, name)[-4:] for name in names}
+            raise Deadline(f"{error}; events: {json.dumps(said)}") from None
 
     def exec(self, namespace: str, pod: str, *command: str, check: bool = True) -> str:
         """Run a command in a pod's first container."""

@@ -92,8 +92,7 @@ def scheduler_of_hami():
 @pytest.fixture
 def with_hami(kube, without_grant_policy):
     """A cluster on which HAMi runs and nothing of ours on the nodes; ours as ever, afterwards."""
-    for node in kube.nodes:
-        kube.kubectl("label", "node", node, "gpu=nobody", "--overwrite")
+    kube.kubectl("delete", "daemonset", "-n", "hami-system", *product.DAEMONS)
     for name in product.DAEMONS:
         wait_until(lambda name=name: pods_of(kube, name), 90)
     lock_rights = product.ROOT / "deploy/features/lock-protocol/cluster-role.yaml"
@@ -101,7 +100,6 @@ def with_hami(kube, without_grant_policy):
     # The limiter is the same one; HAMi's plugin would bring it along.
     kube.apply(*plugin_of_hami(kube), *scheduler_of_hami())
     for node in kube.nodes:
-        kube.kubectl("label", "node", node, "gpu=on", "--overwrite")
         wait_until(lambda node=node: announced(kube, node, "lock"), 90)
     yield
     for kind, name in (("daemonset", "hami-device-plugin"), ("deployment", "of-old-scheduler")):
@@ -169,8 +167,8 @@ def test_a_cluster_moves_over_node_by_node(kube, cards, with_hami, namespace, au
     follow(kube, "migrate-scheduler", **OLD)
 
     kube.create(asking("fits", namespace, 3000, WORKER, **card))
-    kube.create(asking("waits", namespace, room, WORKER, **card))
     kube.wait_running(namespace, "fits")
+    kube.create(asking("waits", namespace, room, WORKER, **card))
     assert by_lock(kube, namespace, "fits")
 
     def told():
