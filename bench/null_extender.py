@@ -87,7 +87,8 @@ def main() -> None:
     host, _, port = (sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:9380").rpartition(":")
     shortlist = int(sys.argv[2]) if len(sys.argv) > 2 else 64
     app = null_app(Api.from_environment(connections=64), shortlist)
-    serve(app, host, int(port), threads=64).join()
+    at_once = ("/filter", "/prioritize").__contains__
+    serve(app, host, int(port), threads=64, at_once=at_once).join()
 
 
 if __name__ == "__main__":

@@ -54,7 +54,9 @@ def test_a_new_leader_waits_for_its_predecessors_last_write():
     world.caught_up = False
     assert world.leader.missing() == TAKING_OVER
     world.caught_up = True
+    assert not world.leader.settled()
     assert world.leader.missing() == ""
+    assert world.leader.settled()
     world.caught_up = False
     assert world.leader.missing() == ""
 

@@ -100,12 +100,16 @@ class Extender:
 
     def seen(self, pod):
         """Wait until the watch has shown the pod."""
+        self.until(f"the watch shows {pod.key}", lambda view: pod.metadata.uid in view.pods)
+
+    def until(self, what, holds):
+        """Wait until something holds of the view."""
         for _ in range(500):
             with self.snapshot.lock:
-                if pod.metadata.uid in self.snapshot.pods:
+                if holds(self.snapshot):
                     return
             self.lifecycle.stopping.wait(0.02)
-        raise AssertionError("the watch did not show the pod within ten seconds")
+        raise AssertionError(f"not within ten seconds: {what}")
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -140,6 +144,22 @@ def test_the_life_of_two_pods(server):
                 break
             extender.lifecycle.stopping.wait(0.02)
         assert extender.bind(second) == ""
+
+
+def test_a_bind_that_waits_holds_up_no_other_pod(server):
+    """Filter is answered by the thread that reads; a bind that waits for its write is not."""
+    with Extender(server) as extender:
+        first, second = server.add("first"), server.add("second")
+        extender.seen(first)
+        with server.changed:  # the API server answers nobody
+            binding = threading.Thread(target=extender.bind, args=(first,))
+            binding.start()
+            extender.until(
+                "the bind is under way", lambda view: first.metadata.uid in view.ledger.holdings
+            )
+            assert extender.filter(second)["FailedNodes"] == {"n": "1/1 CardInsufficientMemory"}
+        binding.join(20)
+        assert not binding.is_alive()
 
 
 def test_a_restart_keeps_every_grant(server):

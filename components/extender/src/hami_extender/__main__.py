@@ -53,7 +53,13 @@ def run(config: Config, snapshot: Snapshot, api: Api, lifecycle: Lifecycle) -> N
         lifecycle.ready_when(name, informer.missing)
     serve(status_app(lifecycle, registry), config.status_host, config.status_port)
     # Until the first lists are there it answers "starting": better than a refused connection.
-    serve(parts.verbs(), config.bind_host, config.bind_port, threads=VERB_THREADS)
+    serve(
+        parts.verbs(),
+        config.bind_host,
+        config.bind_port,
+        threads=VERB_THREADS,
+        at_once=parts.at_once,
+    )
     if config.explain_port:
         serve(parts.inquiry(), LOOPBACK, config.explain_port)
     # Of the first lists nothing is garbage: looking for it would take as long as reading them.

@@ -61,6 +61,11 @@ class Leadership:
                 age = max(self._clock() - _seconds(renewed), 0.0)
                 self._renewed_at = self._now() - age
 
+    def settled(self) -> bool:
+        """Whether `missing` can be told without asking the API server."""
+        with self._lock:
+            return self._settled
+
     def missing(self) -> str:
         """Why nothing may be bound now; empty if we lead and know all that was bound before us."""
         with self._lock:

@@ -39,6 +39,8 @@ from hamikit.legacy import WithLegacy
 from hamikit.objects import Lease, Node, Pod
 from hamikit.quotas import ResourceQuota
 
+DECIDING = ("/filter", "/prioritize")
+"""The verbs that only think."""
 STARTING = "starting, first list not complete"
 DEVICE_PODS = {"labelSelector": f"{names.LABEL_DEVICE_POD}={names.LABEL_DEVICE_POD_VALUE}"}
 
@@ -86,6 +88,10 @@ class Parts:
         if not all(informer.synced.is_set() for informer in self.informers.values()):
             return STARTING
         return self._leader.missing() if self._leader else ""
+
+    def at_once(self, path: str) -> bool:
+        """Whether a verb can be answered without waiting for anything but the snapshot's lock."""
+        return path in DECIDING and (self._leader is None or self._leader.settled())
 
     def look(self) -> None:
         """Do what is due; to be called about once a second."""

@@ -10,6 +10,8 @@ import prometheus_client
 import waitress
 from prometheus_client import CollectorRegistry
 
+from hamikit.inline import AtOnce, answer_inline
+
 App = falcon.App[falcon.Request, falcon.Response]
 
 
@@ -94,12 +96,21 @@ def status_app(lifecycle: Lifecycle, registry: CollectorRegistry) -> App:
 MAX_REQUEST = 64 * 2**20
 """Bytes of a request body that are taken in; an application may well want less."""
 MAX_BUFFERED = 2**30
+RECEIVED_AT_ONCE = 96 * 2**10
+"""Bytes; the names of 5,000 nodes in one piece. waitress' 8 KiB make ten turns of its loop, and
+from 128 KiB on malloc asks the kernel each time."""
 CONNECTIONS = 1000
 """Silent clients are dropped after two minutes; so many of them must not keep a probe out."""
 
 
-def serve(app: App, host: str, port: int, *, threads: int = 4) -> threading.Thread:
-    """Serve a WSGI application in a thread of its own; a port that is taken raises OSError here."""
+def serve(
+    app: App, host: str, port: int, *, threads: int = 4, at_once: AtOnce | None = None
+) -> threading.Thread:
+    """Serve a WSGI application in a thread of its own; a port that is taken raises OSError here.
+
+    Paths for which `at_once` holds are answered by the thread that reads, others by one of
+    `threads`.
+    """
     server = waitress.create_server(
         app,
         host=host,
@@ -108,10 +119,15 @@ def serve(app: App, host: str, port: int, *, threads: int = 4) -> threading.Thre
         ident=None,
         connection_limit=CONNECTIONS,
         max_request_body_size=MAX_REQUEST,
+        recv_bytes=RECEIVED_AT_ONCE,
+        asyncore_use_poll=True,  # select() ends at descriptor 1024
         # What is longer goes through a temporary file, and our containers have no place for one.
         inbuf_overflow=MAX_BUFFERED,
         outbuf_overflow=MAX_BUFFERED,
+        outbuf_high_watermark=MAX_BUFFERED,
     )
+    if at_once:
+        answer_inline(server, at_once)
     thread = threading.Thread(target=server.run, name=f"http-{port}", daemon=True)
     thread.start()
     return thread
