@@ -160,7 +160,7 @@ class FakeCluster:
         self.reported, self.paused, self.unlisted = [], False, {}
         self._begin = list(pods)
         self.events = self.announcer = self
-        self.seen = ApiNode()
+        self.seen = self.now = ApiNode()
 
     def __call__(self, daemon):
         """As `daemon.connect`."""
@@ -194,6 +194,10 @@ class FakeCluster:
     def fetch(self, uid):
         """A pod that only the API server knows."""
         return self.unlisted.get(uid)
+
+    def node_now(self):
+        """The node as the API server has it."""
+        return self.now
 
     def missing(self):
         """Nothing."""

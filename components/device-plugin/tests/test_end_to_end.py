@@ -31,6 +31,8 @@ from hamikit.gpu import GpuError
 from hamikit.objects import Node, NodeStatus
 from hamikit.region import read_control, read_usage
 
+OFFERS_NONE = Node(status=NodeStatus(allocatable={names.RESOURCE_COUNT: "0"}))
+
 MIB = 1024 * 1024
 
 
@@ -390,7 +392,7 @@ def test_starts_afresh_when_kubelet_listens_and_offers_nothing(node):
     async def scenario():
         kubelet, cluster = FakeKubelet(node.plugins), FakeCluster()
         await kubelet.start()
-        cluster.seen = Node(status=NodeStatus(allocatable={names.RESOURCE_COUNT: "0"}))
+        cluster.seen = cluster.now = OFFERS_NONE
         daemon = Daemon(node.config("--scan-seconds=0.1"), Settings(), FakeNvml(), connect=cluster)
         try:
             with pytest.raises(Forgotten, match="kubelet listens but offers no"):

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +31,18 @@ class _Kept:
 
 
 class CdiFiles:
-    """The runtime's CDI folders, lowest priority first, and the one that our specs go to."""
+    """The runtime's CDI folders, lowest priority first, and the one that our specs go to.
 
-    def __init__(self, folders: Sequence[Path], dynamic: Path) -> None:
-        self._folders, self._dynamic = folders, dynamic
+    `on_new` hears of each spec that the runtime is about to see: its name, and the file.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        dynamic: Path,
+        on_new: Callable[[str, Path], None] = lambda _name, _path: None,
+    ) -> None:
+        self._folders, self._dynamic, self._on_new = folders, dynamic, on_new
         # A spec of eight cards takes most of a second to parse, so it is kept until it changes.
         self._kept: dict[Path, _Kept] = {}
 
@@ -78,6 +86,7 @@ class CdiFiles:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), 0o644)
+        self._on_new(name, temporary)
         temporary.rename(path)
         return True
 

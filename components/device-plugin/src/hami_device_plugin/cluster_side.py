@@ -83,6 +83,14 @@ class ClusterSide:
             return None
         return next((pod for pod in pods if pod.metadata.uid == uid), None)
 
+    def node_now(self) -> Node | None:
+        """This node straight from the API server; None when that does not answer."""
+        try:
+            return self._api.get(f"{NODES}/{self._node}", Node)
+        except (ApiError, Unreachable) as error:
+            log.warning("node cannot be read", error=str(error))
+            return None
+
     def missing(self) -> str | None:
         """What is missing until the view of the cluster is complete."""
         return self.informer.missing() or self.announcer.missing()

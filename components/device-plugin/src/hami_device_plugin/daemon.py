@@ -26,13 +26,14 @@ from hami_device_plugin.metrics import Metrics
 from hami_device_plugin.pods import Pods
 from hami_device_plugin.preparer import Parts, Preparer
 from hami_device_plugin.prestart import Prestart
+from hami_device_plugin.readers import Readers
 from hami_device_plugin.runtime import Runtime
 from hami_device_plugin.server import DevicePlugin, options
 from hami_device_plugin.settings import Settings
 from hami_device_plugin.settings_files import SettingsFiles
 from hami_device_plugin.standing import Standing
 from hami_device_plugin.stock import CheckpointFile, Memory, Stock
-from hami_device_plugin.sweep import sweep
+from hami_device_plugin.sweep import tidy
 from hamikit import names
 from hamikit.objects import Node, Pod
 from hamikit.service import Lifecycle
@@ -82,7 +83,8 @@ class Daemon:
         self.news = Broadcast(self.loop)
         self.pods = Pods(self.news.announce, self._grant_changed)
         self.files = HostFiles(config.vgpu_dir)
-        self.cdi = CdiFiles(config.cdi_dirs, config.cdi_dynamic_dir)
+        self.readers = Readers(self.loop)
+        self.cdi = CdiFiles(config.cdi_dirs, config.cdi_dynamic_dir, self.readers.expect)
         runtime = Runtime(config.containerd_config, config.cdi_dynamic_dir)
         self.access = CardAccess(
             lambda: self.settings.wish,
@@ -131,7 +133,13 @@ class Daemon:
             ),
             options=wants,
         )
-        prestart = Prestart(preparer, self.news, self._fetch, limit_s=self.config.prestart_s)
+        prestart = Prestart(
+            preparer,
+            self.news,
+            self._fetch,
+            self.readers.read,
+            limit_s=self.config.prestart_s,
+        )
         service = DevicePlugin(
             self.stock.slots,
             Allocator(self.access, lambda: self._lockstep),
@@ -147,6 +155,7 @@ class Daemon:
         self._inode = self.socket.stat().st_ino
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(registrar.run()),
+            asyncio.create_task(self.readers.run()),
             asyncio.create_task(self._start_cluster(preparer)),
             asyncio.create_task(self._look_after(preparer)),
             asyncio.create_task(self._files.follow(self._adopt)),
@@ -186,23 +195,18 @@ class Daemon:
         """Now and then: sweep, and let kubelet know of slots that became free."""
         # Parsing takes most of a second on a node with eight cards; no container shall wait for it.
         await preparer.in_worker(self.access.look)
-        memory = Memory(self.stock.resource)
+        memory = Memory(self.stock.resource, self._node_now)
         while True:
             await preparer.in_worker(lambda: self._tidy(preparer))
             self.news.announce()
             healthy = any(device.health for device in self.stock.devices or ())
             seen = self._cluster.announcer.seen if self._cluster else Node()
-            memory.check(seen, offers=healthy and self._kubelet_missing() is None)
+            offers = healthy and self._kubelet_missing() is None
+            await asyncio.to_thread(memory.check, seen, offers=offers)
             await asyncio.sleep(self.config.scan_s)
 
     def _tidy(self, preparer: Preparer) -> None:
-        try:
-            self.files.trim_usage()
-            sweep(preparer.admitted, self.pods, self.files, self.cdi, time.time)
-            used = {grant.library for grant in preparer.admitted.values()}
-            self.files.remove_unused_versions(used, time.time())
-        except OSError as error:
-            log.warning("sweep failed", error=str(error))
+        tidy(preparer.admitted, self.pods, self.files, self.cdi, time.time)
         self.access.look()
 
     async def _end(self, server: grpc.aio.Server, tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -285,6 +289,9 @@ class Daemon:
 
     def _fetch(self, uid: str) -> Pod | None:
         return None if self._cluster is None else self._cluster.fetch(uid)
+
+    def _node_now(self) -> Node | None:
+        return None if self._cluster is None else self._cluster.node_now()
 
     def _kubelet_missing(self) -> str | None:
         listens = self._service is not None and self._service.watched

@@ -37,7 +37,7 @@ from hamikit.region import (
 
 log = structlog.get_logger()
 
-GRANTS_NAME = "grants"
+GRANTS_NAME, _KEPT = "grants", ".json"
 _DIRECTORY = re.compile(r"([0-9a-zA-Z-]+)_(.+)")
 # struct flock of 64-bit Linux: type, whence, start, length, pid.
 _FLOCK = struct.Struct("hhqqi4x")
@@ -150,7 +150,13 @@ class HostFiles:
 
         Each such process holds a lock in its usage file that the kernel drops when it dies.
         """
-        return any(_locked(path / names.USAGE_NAME) for path in self._folders(uid, containers))
+        return any(map(_locked, self._usages(uid, containers)))
+
+    def _usages(self, uid: str, containers: Iterable[str] | None) -> list[str]:
+        """Their usage files; text, because a full node asks for hundreds at each start."""
+        if containers is None:
+            return [f"{folder}/{names.USAGE_NAME}" for folder in self._folders(uid, None)]
+        return [f"{self._containers}/{uid}_{name}/{names.USAGE_NAME}" for name in containers]
 
     def _folders(self, uid: str, containers: Iterable[str] | None) -> list[Path]:
         """The folders of these containers; of all, without them, which takes a look at each."""
@@ -164,9 +170,10 @@ class HostFiles:
     def load_grants(self, known: Collection[str] = ()) -> list[PodGrant]:
         """The grants of pods that were admitted and not swept yet, but for those known already."""
         found: list[PodGrant] = []
-        for path in self._grants.glob("*.json"):
-            if path.stem in known:
+        for name in os.listdir(self._grants) if self._grants.is_dir() else ():
+            if not name.endswith(_KEPT) or name.removesuffix(_KEPT) in known:
                 continue
+            path = self._grants / name
             try:
                 found.append(msgspec.json.decode(path.read_bytes(), type=PodGrant))
             except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -232,7 +239,7 @@ def _open_to_monitor(path: Path) -> None:
         log.warning("the monitor cannot tell this container anything", error=str(error))
 
 
-def _locked(path: Path) -> bool:
+def _locked(path: str) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

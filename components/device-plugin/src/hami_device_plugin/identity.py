@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -104,15 +105,22 @@ def parse(text: bytes) -> Checkpoint:
 def _held(entry: _Entry) -> Held:
     grouped = entry.device_ids or {}
     lists = grouped.values() if isinstance(grouped, dict) else [grouped]
-    answer = _answer(entry.alloc_resp or "")
+    cdi_name, spelled_out = _told(entry.alloc_resp or "")
     return Held(
         pod_uid=entry.pod_uid,
         container=entry.container_name,
         resource=entry.resource_name,
         ids=frozenset(i for ids in lists for i in ids or ()),
-        cdi_name=_cdi_name(answer),
-        spelled_out=is_spelled_out(answer),
+        cdi_name=cdi_name,
+        spelled_out=spelled_out,
     )
+
+
+# The file has every container of the node, and is read at each start of one of them.
+@lru_cache(maxsize=1024)
+def _told(text: str) -> tuple[str, bool]:
+    answer = _answer(text)
+    return _cdi_name(answer), is_spelled_out(answer)
 
 
 def _answer(text: str) -> ContainerAllocateResponse:

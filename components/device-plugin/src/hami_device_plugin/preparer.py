@@ -89,8 +89,8 @@ class Preparer:
         """Tell on the pod why it has no grant."""
         self._parts.report(pod, "NoGrant", text)
 
-    def attempt(self, ids: Collection[str]) -> bool:
-        """Prepare every container that holds these ids; whether a spec changed.
+    def attempt(self, ids: Collection[str]) -> list[str]:
+        """Prepare every container that holds these ids; the names of the specs that changed.
 
         Raises:
             Refusal: it may not start, or not yet.
@@ -110,14 +110,14 @@ class Preparer:
         if not ours:
             # Another plugin answered Allocate, before a migration: its answer still stands.
             log.info("container start left alone", pod=holders[0].pod_uid)
-            return False
+            return []
         access = parts.access.look()
         if access.binding != names.BINDING_LATE and any(holder.cdi_name for holder in ours):
             raise Refusal("cdi-off", access.reason or "this node does not do late binding now")
-        changed = [self._pod(uid, ours) for uid in sorted({holder.pod_uid for holder in ours})]
-        return any(changed)
+        uids = sorted({holder.pod_uid for holder in ours})
+        return [name for uid in uids for name in self._pod(uid, ours)]
 
-    def _pod(self, uid: str, holders: Iterable[Held]) -> bool:
+    def _pod(self, uid: str, holders: Iterable[Held]) -> list[str]:
         pod = self._parts.pods.get(uid)
         if pod is None:
             raise PodUnknown(uid, self._parts.node)
@@ -156,7 +156,7 @@ class Preparer:
         containers = tuple(named.get(c.name, c) for c in grant.containers)
         return msgspec.structs.replace(grant, containers=containers)
 
-    def _carry_out(self, grant: PodGrant, containers: Iterable[ContainerGrant]) -> bool:
+    def _carry_out(self, grant: PodGrant, containers: Iterable[ContainerGrant]) -> list[str]:
         cards = self._cards(grant)
         files = self._parts.files
         try:
@@ -166,14 +166,13 @@ class Preparer:
         admitted = msgspec.structs.replace(grant, library=version, checked=True)
         known = self.admitted.get(grant.uid)
         if known is None or not known.checked:
-            too_much = excess(grant, self._existing(), cards)
+            too_much = excess(grant, self._existing(grant.uuids), cards)
             if too_much is not None:
                 raise Refusal("card-full", f"pod {grant.key} must wait: {too_much}", late=True)
         try:
-            changed = [self._put(admitted, container, cards) for container in containers]
+            return [c.cdi_name for c in containers if self._put(admitted, c, cards)]
         except (CdiError, RegionError) as error:
             raise Refusal("files", str(error)) from error
-        return any(changed)
 
     def _cards(self, grant: PodGrant) -> dict[str, RegisteredDevice]:
         cards = self._parts.stock.cards()
@@ -189,17 +188,15 @@ class Preparer:
             )
         return {uuid: cards[uuid] for uuid in wanted}
 
-    def _existing(self) -> list[PodGrant]:
-        """The admitted pods that still hold their cards: not ended, or gone but still running."""
+    def _existing(self, cards: frozenset[str]) -> list[PodGrant]:
+        """The admitted pods that still hold these cards: not ended, or gone but still running."""
         parts = self._parts
+        checked = (grant for grant in self.admitted.values() if grant.checked)
+        found = [grant for grant in checked if not cards.isdisjoint(grant.uuids)]
         if not parts.pods.complete():
-            return [grant for grant in self.admitted.values() if grant.checked]
+            return found
         living = parts.pods.living()
-        return [
-            grant
-            for uid, grant in self.admitted.items()
-            if grant.checked and (uid in living or parts.files.in_use(uid, grant.names))
-        ]
+        return [g for g in found if g.uid in living or parts.files.in_use(g.uid, g.names)]
 
     def _put(
         self, grant: PodGrant, container: ContainerGrant, cards: Mapping[str, RegisteredDevice]

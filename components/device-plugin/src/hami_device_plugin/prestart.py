@@ -14,25 +14,26 @@ from hamikit.objects import Pod
 LOOK_AGAIN_S = 0.25
 # How long the informer may lag before the API server is asked directly.
 PATIENCE_S = 1.0
-# containerd hears of a new spec by inotify; one it misses costs a retry of 10 s and more.
-SPEC_SETTLES_S = 0.02
 
 
 class Prestart:
-    """Attempts a preparation until it is done, refused for good, or the time is over."""
+    """Attempts a preparation until it is done, refused for good, or the time is over.
+
+    `read` returns when the runtime knows the specs of these names.
+    """
 
     def __init__(
         self,
         preparer: Preparer,
         news: Broadcast,
         fetch: Callable[[str], Pod | None],
+        read: Callable[[Collection[str]], Awaitable[None]],
         *,
         limit_s: float = 25.0,
         now: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._preparer, self._news, self._fetch = preparer, news, fetch
-        self._limit_s, self._now, self._sleep = limit_s, now, sleep
+        self._preparer, self._news, self._fetch, self._read = preparer, news, fetch, read
+        self._limit_s, self._now = limit_s, now
 
     async def run(self, ids: Collection[str]) -> None:
         """Have everything in place for the containers with these ids.
@@ -45,7 +46,7 @@ class Prestart:
         while True:
             waiter = self._news.waiter()
             try:
-                changed = await self._preparer.in_worker(lambda: self._preparer.attempt(ids))
+                written = await self._preparer.in_worker(lambda: self._preparer.attempt(ids))
             except Refusal as refusal:
                 waited = self._now() - begin
                 if not refusal.late or waited >= self._limit_s:
@@ -56,8 +57,8 @@ class Prestart:
                     continue
                 await heard(waiter, LOOK_AGAIN_S)
                 continue
-            if changed:
-                await self._sleep(SPEC_SETTLES_S)
+            if written:
+                await self._read(written)
             return
 
     async def _ask_server(self, uid: str) -> None:

@@ -42,11 +42,12 @@ class Memory:
     """Whether kubelet remembers us.
 
     Two plugins that start in the same moment can come to this: kubelet listens to both, takes the
-    later one for the plugin, and forgets the slots when that one goes (kubelet 1.34).
+    later one for the plugin, and forgets the slots when that one goes (kubelet 1.34). `ask` reads
+    the node from the API server, None when that does not answer.
     """
 
-    def __init__(self, resource: str) -> None:
-        self._resource, self._looks = resource, 0
+    def __init__(self, resource: str, ask: Callable[[], Node | None]) -> None:
+        self._resource, self._ask, self._looks = resource, ask, 0
 
     def check(self, seen: Node, *, offers: bool) -> None:
         """Take account of a look at the node; `offers` when kubelet listens to healthy slots.
@@ -54,14 +55,20 @@ class Memory:
         Raises:
             Forgotten: the node has none of the slots that kubelet hears of.
         """
-        offered = str(seen.status.allocatable.get(self._resource, ""))
-        self._looks = self._looks + 1 if offers and offered == "0" else 0
-        # Once is no proof: kubelet tells of a new plugin some seconds after it has come.
-        if self._looks > FORGOTTEN_LOOKS:
+        self._looks = self._looks + 1 if offers and self._offers_none(seen) else 0
+        # Once is no proof: kubelet tells of a new plugin some seconds after it has come. And what
+        # a watch has told may be old: an API server that is away tells nothing new.
+        if self._looks <= FORGOTTEN_LOOKS:
+            return
+        now = self._ask()
+        if now is not None and self._offers_none(now):
             raise Forgotten(
                 f"kubelet listens but offers no {self._resource}: starting afresh, so that it "
                 "takes this plugin anew"
             )
+
+    def _offers_none(self, node: Node) -> bool:
+        return str(node.status.allocatable.get(self._resource, "")) == "0"
 
 
 class Stock:

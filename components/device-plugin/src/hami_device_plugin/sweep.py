@@ -68,6 +68,22 @@ def leftovers(
     return Leftovers(frozenset(gone), frozenset(swept | orphans))
 
 
+def tidy(
+    admitted: dict[str, PodGrant],
+    pods: Existing,
+    files: HostFiles,
+    cdi: CdiFiles,
+    now: Callable[[], float],
+) -> None:
+    """Sweep, and take back what containers and earlier versions use up of the disk."""
+    try:
+        files.trim_usage()
+        sweep(admitted, pods, files, cdi, now)
+        files.remove_unused_versions({grant.library for grant in admitted.values()}, now())
+    except OSError as error:
+        log.warning("sweep failed", error=str(error))
+
+
 def sweep(
     admitted: dict[str, PodGrant],
     pods: Existing,
