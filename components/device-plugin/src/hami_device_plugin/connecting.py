@@ -1,5 +1,6 @@
 """How a daemon gets its API server: late, because the client is slow to import."""
 
+import ctypes
 import gc
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,9 +24,17 @@ def connect(daemon: "Daemon") -> "ClusterSide":
     # What was imported stays. A full collection that walks through all of it takes 70 ms, and it
     # would come in the middle of some container's start.
     gc.freeze()
+    _give_back()
     return cluster_side.connect(
         daemon.config.node_name,
         daemon.pods,
         daemon.access,
         daemon.standing.stand,
     )
+
+
+def _give_back() -> None:
+    """Give memory back that only the imports needed: a tenth of ours, where glibc can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
