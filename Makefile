@@ -11,7 +11,7 @@ export KUBE
 
 PYTHON_SOURCES := libs components e2e bench deploy
 MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src/hami_*)
-PYTHON_COMPONENTS := $(addprefix components/,webhook extender device-plugin monitor)
+PYTHON_COMPONENTS := $(addprefix components/,webhook extender device-plugin monitor mig-manager)
 C_SOURCES = $(shell git ls-files '*.c' '*.h')
 
 .PHONY: mutants mutate help setup lint format unit up down images install uninstall env demo e2e test soak skew bench-extender release bench-webhook bench-core bench-gpu bench-node bench-monitor

@@ -25,6 +25,7 @@ IMAGES = {
     "hami-extender": "components/extender",
     "hami-device-plugin": "components/device-plugin",
     "hami-monitor": "components/monitor",
+    "hami-mig-manager": "components/mig-manager",
     "hami-core": "components/hami-core",
     "hami-probe": "e2e/probe",
 }

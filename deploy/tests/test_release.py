@@ -9,7 +9,7 @@ import pytest
 from deploy.release import PINS, ROOT, ReleaseError, plan, show
 
 TODAY = dt.date(2026, 11, 23)
-COMPONENTS = ("webhook", "extender", "device-plugin", "monitor", "hami-core")
+COMPONENTS = ("webhook", "extender", "device-plugin", "monitor", "mig-manager", "hami-core")
 
 
 def read(path):

@@ -1,5 +1,6 @@
-"""HAMi's record of the MIG instances that a pod's containers were given."""
+"""MIG instances in annotations: those that a pod was given, and where a card has no room."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import msgspec
@@ -109,3 +110,34 @@ def _made(device: GrantedDevice, record: MigAllocation | None) -> GrantedDevice:
         record.compute_instance_id,
     )
     return replace(device, instance=instance)
+
+
+class BlockedPlacement(msgspec.Struct, frozen=True, rename="camel"):
+    """Slices of a card where nothing can be made, and why; `since` in whole Unix seconds."""
+
+    gpu_uuid: str = msgspec.field(name="gpuUUID")
+    profile: str
+    placement: Placement
+    reason: str
+    since: int
+
+
+_BLOCKED = msgspec.json.Decoder(list[BlockedPlacement])
+
+
+def decode_blocked(text: str) -> tuple[BlockedPlacement, ...]:
+    """Read the annotation `hami.io/mig-blocked` of a node; empty text says nothing is blocked.
+
+    Raises:
+        CodecError: not such a JSON array.
+    """
+    try:
+        return tuple(_BLOCKED.decode(text)) if text else ()
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CodecError(f"blocked placements are unreadable: {error}") from error
+
+
+def encode_blocked(blocked: Iterable[BlockedPlacement]) -> str | None:
+    """Write the annotation, ordered by place; None, which is no annotation, without any."""
+    ordered = sorted(blocked, key=lambda b: (b.gpu_uuid, b.profile, b.placement.start))
+    return msgspec.json.encode(ordered).decode() if ordered else None

@@ -32,6 +32,17 @@ BINDING_LATE: Final = "late"
 BINDING_LOCK: Final = "lock"
 NODE_PAUSED: Final = "hami.io/node-paused"
 """Ours: a reason; while present nothing is bound to the node (planned plugin upgrade)."""
+NODE_MIG_JOURNAL: Final = "hami.io/mig-journal"
+"""Ours: the MIG instances that mig-manager made or is about to make; only these it may destroy."""
+NODE_MIG_BLOCKED: Final = "hami.io/mig-blocked"
+"""Ours: MIG placements where nothing can be made, each with its reason."""
+NODE_MIG_SWITCH: Final = "hami.io/mig-switch"
+"""Ours: the card whose mode is being changed, from the first step to the last."""
+NODE_MIG_PAUSE: Final = "hami.io/mig-pause"
+"""Ours: `card` and `token`; while present no program but mig-manager may have NVML open."""
+NODE_MIG_PAUSE_PLUGIN: Final = "hami.io/mig-pause-plugin"
+NODE_MIG_PAUSE_MONITOR: Final = "hami.io/mig-pause-monitor"
+"""The token of the pause: this program has let go of NVML."""
 
 # Pod annotations written together with the Binding.
 POD_NODE: Final = "hami.io/vgpu-node"
@@ -80,6 +91,7 @@ SCHEDULER_NAME: Final = "hami-scheduler"
 NAMESPACE: Final = "hami-system"
 VENDOR_NVIDIA: Final = "NVIDIA"
 MODE_HAMI_CORE: Final = "hami-core"
+MODE_MIG: Final = "mig"
 
 # Variables inside a container.
 ENV_VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
@@ -137,3 +149,4 @@ PORT_EXTENDER_EXPLAIN: Final = 9381
 PORT_EXTENDER_METRICS: Final = 9395
 PORT_MONITOR_METRICS: Final = 9394
 PORT_PLUGIN_STATUS: Final = 9397
+PORT_MIG_MANAGER_STATUS: Final = 9398

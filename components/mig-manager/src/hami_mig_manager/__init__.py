@@ -1,0 +1,1 @@
+"""hami-mig-manager: owns every change of MIG state on a node."""
