@@ -11,6 +11,7 @@ from hami_extender import inquiry, state
 from hami_extender.access import Person, Stranger
 from hami_extender.flights import Flights
 from hami_extender.inquiry import MAX_MANIFEST, create_inquiry
+from hami_extender.overview import Overviews
 from hami_extender.usage import Kind
 from hamikit.cluster import Unreachable
 from hamikit.codec import GrantedDevice
@@ -49,6 +50,7 @@ def face():
         world.explainer,
         world.simulator,
         lambda: state.as_json(state.take(world.snapshot, flights, lambda: "")),
+        Overviews(world.snapshot, world.explainer, str),
         gate,
     )
     client = falcon.testing.TestClient(app, headers={"Authorization": "Bearer t"})

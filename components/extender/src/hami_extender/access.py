@@ -52,6 +52,19 @@ class Person:
     spec: dict[str, Any]
 
 
+class Admits(Protocol):
+    """Who may ask; every method raises ApiError, Unreachable."""
+
+    def who(self, authorization: str | None) -> Person:
+        """Whose header this is; raises Stranger."""
+
+    def may_see_pod(self, person: Person, namespace: str, name: str) -> bool:
+        """Whether this user may get this pod."""
+
+    def may(self, person: Person, method: str, path: str) -> bool:
+        """Whether this user may use this path."""
+
+
 class Access:
     """Asks the API server each time, so that a withdrawn right ends at once."""
 

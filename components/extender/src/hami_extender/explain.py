@@ -69,12 +69,12 @@ class Explainer:
             raise UnknownPod(f"there is no pod {namespace}/{name}") from error
         return self._unseen(pod, limit)
 
-    def waiting(self) -> list[PodAnswer]:
-        """The pods without a node, each with its reasons only; at most PODS_TOLD."""
+    def waiting(self, first: int = 0, limit: int = PODS_TOLD) -> list[PodAnswer]:
+        """Some of the pods without a node, by name, each with its reasons only."""
         with self._snapshot.lock:
             pods = [pod for pod in self._snapshot.pods.values() if not pod.spec.node_name]
         pods.sort(key=lambda pod: pod.key)
-        return [self._known(pod, 0) for pod in pods[:PODS_TOLD]]
+        return [self._known(pod, 0) for pod in pods[first : first + limit]]
 
     def _known(self, pod: Pod, limit: int) -> PodAnswer:
         with self._snapshot.lock:

@@ -1,4 +1,4 @@
-"""The listener for people: GET /explain, POST /simulate, GET /state, each with a token."""
+"""The listener for people: /explain, /simulate and /state, each with a token, and /status."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import falcon
 import msgspec
 
-from hami_extender.access import Person, Stranger
+from hami_extender.access import Admits, Person, Stranger
 from hami_extender.explain import NODES_TOLD, UnknownPod
+from hami_extender.page import PATH, Reads, StatusPage
 from hami_extender.render import pod_text, pods_text
 from hami_extender.simulate import ManifestError, read_manifest
 from hami_extender.survey import PodAnswer
@@ -41,19 +42,6 @@ class Simulates(Protocol):
         """The placement or the reasons."""
 
 
-class Admits(Protocol):
-    """Who may ask; every method raises ApiError, Unreachable."""
-
-    def who(self, authorization: str | None) -> Person:
-        """Whose header this is; raises Stranger."""
-
-    def may_see_pod(self, person: Person, namespace: str, name: str) -> bool:
-        """Whether this user may get this pod."""
-
-    def may(self, person: Person, method: str, path: str) -> bool:
-        """Whether this user may use this path."""
-
-
 class _Guard:
     """Finds out who asks before anything else is looked at."""
 
@@ -61,8 +49,10 @@ class _Guard:
         self._access = access
 
     def process_resource(
-        self, request: falcon.Request, _response: falcon.Response, _resource: Any, _params: Any
+        self, request: falcon.Request, _response: falcon.Response, resource: Any, _params: Any
     ) -> None:
+        if isinstance(resource, StatusPage):
+            return  # It asks in a browser's way.
         try:
             person = self._access.who(request.get_header("Authorization"))
             whole = self._access.may(person, request.method, request.path)
@@ -137,6 +127,7 @@ def create_inquiry(
     explains: Explains,
     simulates: Simulates,
     state: Callable[[], dict[str, object]],
+    overviews: Reads,
     access: Admits,
 ) -> App:
     """The WSGI application; what is wrong is one line in `error`."""
@@ -145,6 +136,7 @@ def create_inquiry(
     app.add_route("/explain", _Explain(explains))
     app.add_route("/simulate", _Simulate(simulates))
     app.add_route("/state", _State(state))
+    app.add_route(PATH, StatusPage(overviews, access))
     return app
 
 

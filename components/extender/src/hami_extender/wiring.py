@@ -24,6 +24,7 @@ from hami_extender.legacy import FORMER, instances
 from hami_extender.metrics import ClusterCollector, VerbMetrics
 from hami_extender.nodelock import NodeLocks
 from hami_extender.notices import Notices
+from hami_extender.overview import Overviews
 from hami_extender.placement import Refusal
 from hami_extender.preempt import Preemptor
 from hami_extender.question import Question
@@ -129,6 +130,7 @@ class Parts:
             explainer,
             Simulator(self._snapshot, survey),
             lambda: state.as_json(state.take(self._snapshot, self.flights, self.missing)),
+            Overviews(self._snapshot, explainer, self.missing),
             Access(self._api),
         )
 

@@ -1,0 +1,115 @@
+"""The status page: GET /status in a browser, which signs in with a token once."""
+
+import base64
+import hashlib
+from dataclasses import replace
+from typing import Any, Protocol
+from urllib.parse import parse_qs, urlencode
+
+import falcon
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hami_extender.access import Admits, Stranger
+from hami_extender.overview import NODES_SHOWN, PODS_SHOWN, Overview, Window
+from hamikit.cluster import ApiError, Unreachable
+
+PATH = "/status"
+COOKIE = "hami-token"
+MAX_FORM = 64 * 2**10
+"""Bytes; a token has about one KiB."""
+MAX_PAGE = 10**6
+
+
+class Reads(Protocol):
+    """The cluster as the page shows it."""
+
+    def read(self, window: Window) -> Overview:
+        """The cluster now."""
+
+
+class StatusPage:
+    """Answers people's browsers. No script runs in them, and nothing can be changed by them."""
+
+    def __init__(self, overviews: Reads, access: Admits) -> None:
+        self._overviews, self._access = overviews, access
+        environment = Environment(
+            loader=PackageLoader("hami_extender", "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._page = environment.get_template("status.html")
+        self._style = environment.get_template("status.css").render()
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """The page, or the form to sign in with."""
+        try:
+            if refused := self._refused(request.get_cookie_values(COOKIE) or []):
+                self._show(response, falcon.HTTP_401, refused=refused)
+                return
+            window = _window(request)
+        except (ApiError, Unreachable, msgspec.MsgspecError) as error:
+            said = f"the API server cannot say who you are: {error}"
+            self._show(response, falcon.HTTP_503, refused=said)
+            return
+        self._show(response, falcon.HTTP_200, overview=self._overviews.read(window))
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Keep the token in the browser; the page itself finds out whose it is."""
+        if (request.content_length or 0) > MAX_FORM:
+            raise falcon.HTTPContentTooLarge(description=f"a token has at most {MAX_FORM} bytes")
+        form = parse_qs(request.bounded_stream.read().decode("ascii", "replace"))
+        token = form.get("token", [""])[0].strip()
+        if not _plain(token):
+            self._show(response, falcon.HTTP_400, refused="that is not a token")
+            return
+        response.set_cookie(
+            COOKIE, token, path=PATH, http_only=True, same_site="Strict", secure=False
+        )
+        raise falcon.HTTPStatus(falcon.HTTP_303, headers={"Location": PATH})
+
+    def _refused(self, cookies: list[str]) -> str:
+        """Why whoever asks may not see the page; empty when he may."""
+        if not cookies:
+            return "sign in"
+        try:
+            person = self._access.who(f"Bearer {cookies[0]}")
+        except Stranger as error:
+            return str(error)
+        if not self._access.may(person, "GET", PATH):
+            return f"{person.name} may not see this page; bind the ClusterRole hami-explain"
+        return ""
+
+    def _show(self, response: falcon.Response, status: str, **shown: Any) -> None:
+        response.status = status
+        response.content_type = falcon.MEDIA_HTML
+        digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
+        policy = f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'"
+        response.set_header("Content-Security-Policy", f"{policy}; frame-ancestors 'none'")
+        response.set_header("Cache-Control", "no-store")
+        figures = {"nodes_shown": NODES_SHOWN, "pods_shown": PODS_SHOWN, "link": link}
+        page = {"overview": None, "refused": "", "style": self._style, **figures, **shown}
+        response.text = self._page.render(page)
+
+
+def link(window: Window, **changed: Any) -> str:
+    """The address of another part of the page."""
+    other = replace(window, **changed)
+    query = {"node": other.name, "nodes": other.nodes_page, "pods": other.pods_page}
+    return f"{PATH}?{urlencode({key: value for key, value in query.items() if value})}"
+
+
+def _plain(token: str) -> bool:
+    """Whether this can stand in a header and a cookie."""
+    return bool(token) and all(33 <= ord(char) < 127 and char not in '";,\\' for char in token)
+
+
+def _window(request: falcon.Request) -> Window:
+    """The part that the address names. Raises falcon.HTTPInvalidParam."""
+    return Window(
+        name=request.get_param("node", default=""),
+        nodes_page=request.get_param_as_int("nodes", default=0, min_value=0, max_value=MAX_PAGE),
+        pods_page=request.get_param_as_int("pods", default=0, min_value=0, max_value=MAX_PAGE),
+    )
