@@ -23,8 +23,9 @@ from hamikit import names
 from hamikit.codec import encode_grant
 from hamikit.devices import NVIDIA
 from hamikit.informer import Change
+from hamikit.instances import Placement as Place
 from hamikit.legacy import WithLegacy
-from hamikit.mig import decode_mig_allocations
+from hamikit.mig import BlockedPlacement, decode_mig_allocations, encode_blocked
 
 FOUR = (
     profile("1g.24gb", 24192, 25, 1, 0, 1, 2, 3, size=1),
@@ -351,3 +352,21 @@ def test_an_instance_is_known_once_it_is_made():
     shown.metadata.annotations[names.POD_MIG_ALLOCATIONS] = json.dumps(moved)
     world.snapshot.on_pod(Change(None, shown))
     assert registry.get_sample_value(name, labels) == 1
+
+
+def test_where_nothing_can_be_made_nothing_is_placed():
+    """The node says so: made by hand, or the driver refused; other cards are not concerned."""
+    blocked = [
+        BlockedPlacement("GPU-a", "3g.20gb", Place(4, 4), "MadeByHand", 7),
+        BlockedPlacement("GPU-gone", "7g.40gb", Place(0, 8), "DriverError", 7),
+    ]
+    world = World(mig_device("GPU-a"), NODE_MIG_BLOCKED=encode_blocked(blocked))
+    assert world.bind("whole", one(40000)) == "1/1 CardMigTopologyInfeasible"
+    assert world.bind("three", one(19000)) == [("3g.20gb", 0)]
+    assert world.bind("small", one(4500)) == "1/1 CardMigTopologyInfeasible"
+
+
+def test_a_list_of_blocked_places_that_cannot_be_read_blocks_none():
+    """Its writer puts it right; a pod that is bound meanwhile comes back."""
+    world = World(mig_device("GPU-a"), NODE_MIG_BLOCKED="[[[")
+    assert world.bind("whole", one(40000)) == [("7g.40gb", 0)]

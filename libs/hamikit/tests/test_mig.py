@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from hamikit.codec import CodecError, GrantedDevice
 from hamikit.instances import MigInstance
 from hamikit.mig import (
+    BlockedPlacement,
     MigAllocation,
     Placement,
+    decode_blocked,
     decode_mig_allocations,
+    encode_blocked,
     encode_mig_allocations,
     with_instances,
 )
@@ -118,3 +121,32 @@ def test_a_record_of_another_card_says_nothing():
 def test_places_overlap(one, other, overlap):
     """Where a slice would be in both."""
     assert Placement(*one).overlaps(Placement(*other)) is overlap
+
+
+BLOCKED = [
+    BlockedPlacement("GPU-b", "1g.5gb", Placement(0, 1), "MadeByHand", 7),
+    BlockedPlacement("GPU-a", "3g.20gb", Placement(4, 4), "InUse", 8),
+    BlockedPlacement("GPU-a", "3g.20gb", Placement(0, 4), "InUse", 9),
+]
+
+
+def test_blocked_placements_have_one_text_whatever_their_order():
+    """So a node is not written to for nothing; none is no annotation."""
+    text = encode_blocked(BLOCKED)
+    assert text == encode_blocked(reversed(BLOCKED))
+    assert sorted(map(repr, decode_blocked(text))) == sorted(map(repr, BLOCKED))
+    assert json.loads(text)[0] == {
+        "gpuUUID": "GPU-a",
+        "profile": "3g.20gb",
+        "placement": {"start": 0, "size": 4},
+        "reason": "InUse",
+        "since": 9,
+    }
+    assert (encode_blocked([]), decode_blocked("")) == (None, ())
+
+
+@pytest.mark.parametrize("text", ["[", "{}", '[{"gpuUUID": "GPU-a"}]', "[" * 100_000])
+def test_blocked_placements_that_cannot_be_read(text):
+    """A node may write anything."""
+    with pytest.raises(CodecError, match="blocked"):
+        decode_blocked(text)

@@ -16,7 +16,8 @@ from hamikit.codec import (
     split_list,
 )
 from hamikit.devices import REGISTER_CSV, REGISTER_JSON, DeviceFamily
-from hamikit.instances import MigProfile
+from hamikit.instances import MigProfile, Placement
+from hamikit.mig import decode_blocked
 from hamikit.objects import Node
 from hamikit.quantity import QuantityError, parse_integer
 
@@ -38,7 +39,7 @@ class Card:
     """One card as its node announces it; `slots` is how many tasks may share it.
 
     `network` is the group of cards that it is wired to, where the node tells; `profiles` are the
-    MIG instances that can be made of it.
+    MIG instances that can be made of it, `blocked` where none can, whatever is reserved.
     """
 
     uuid: str
@@ -53,6 +54,7 @@ class Card:
     vendor: str = names.VENDOR_NVIDIA
     network: int | None = None
     profiles: tuple[MigProfile, ...] = ()
+    blocked: tuple[Placement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,23 @@ def _cards(devices: list[RegisteredDevice], family: DeviceFamily, node: Node) ->
     soft = _soft(node, family)
     # The plugin's order is not stable; placement would drift with it.
     ordered = sorted(devices, key=lambda device: device.index)
-    return tuple({device.id: _card(device, family, soft=soft) for device in ordered}.values())
+    cards = {device.id: _card(device, family, soft=soft) for device in ordered}
+    for uuid, places in _blocked(node).items():
+        if uuid in cards and cards[uuid].profiles:
+            cards[uuid] = replace(cards[uuid], blocked=places)
+    return tuple(cards.values())
+
+
+def _blocked(node: Node) -> dict[str, tuple[Placement, ...]]:
+    """Card -> where no instance can be made, as far as the node says so."""
+    try:
+        entries = decode_blocked(node.metadata.annotations.get(names.NODE_MIG_BLOCKED, ""))
+    except CodecError:
+        return {}  # written anew by who wrote it; until then a pod may be sent back
+    found: dict[str, dict[Placement, None]] = {}
+    for entry in entries[:MIG_PLACES_MAX]:
+        found.setdefault(entry.gpu_uuid, {})[entry.placement] = None
+    return {uuid: tuple(places) for uuid, places in found.items()}
 
 
 def _card(device: RegisteredDevice, family: DeviceFamily, *, soft: bool) -> Card:

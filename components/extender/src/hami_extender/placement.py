@@ -148,7 +148,7 @@ def partitions(state: NodeState, offer: Offer) -> dict[int, Partition]:
         own = [device.instance for device in granted if device.uuid == card.uuid]
         known = [instance.placement for instance in own if instance is not None]
         if card.profiles and len(known) == len(own):
-            found[position] = Partition(card.profiles, tuple(known))
+            found[position] = Partition(card.profiles, (*known, *card.blocked))
     return found
 
 
