@@ -12,8 +12,7 @@
 #define MAX_COUNT 64
 #define KNOWN_KEYS                                                                                 \
     "model, memory_mib, count, numa, compute, sm, context_mib, module_mib, nvlinks, mig, "         \
-    "power_w, pci_id, "                                                                            \
-    "uuid_seed"
+    "mig_slices, mig_change, mig_profile, power_w, pci_id, uuid_seed"
 
 struct section {
     int line;
@@ -23,6 +22,9 @@ struct section {
     unsigned long memory_mib, count, sm, context_mib, module_mib, nvlinks, power_w, pci_id;
     unsigned major, minor;
     bool mig;
+    unsigned long mig_slices;
+    uint32_t mig_change, nprofiles;
+    struct fg_profile profiles[FG_PROFILES];
 };
 
 struct parser {
@@ -55,28 +57,6 @@ static char *trim(char *text) {
     return text;
 }
 
-static uint64_t mix(uint64_t x) { /* splitmix64's finaliser */
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-    return x ^ (x >> 31);
-}
-
-/* A stable version-4 shaped UUID from seed and index. */
-static void make_uuid(struct fg_card *card, const char *seed, int index) {
-    uint64_t hash = 0xcbf29ce484222325ull; /* FNV-1a */
-    for (const char *s = seed; *s != '\0'; s++)
-        hash = (hash ^ (uint8_t)*s) * 0x100000001b3ull;
-    uint64_t half[2] = {mix(hash + (uint64_t)index + 1), mix(~hash + (uint64_t)index * 2 + 1)};
-    uint8_t *b = card->uuid_bytes;
-    memcpy(b, half, 16);
-    b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
-    b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
-    int n = snprintf(card->uuid, sizeof card->uuid, "GPU-");
-    for (int i = 0; i < 16; i++)
-        n += snprintf(card->uuid + n, sizeof card->uuid - (size_t)n, "%s%02x",
-                      i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", b[i]);
-}
-
 static int nth_numa(const char *list, unsigned n) {
     unsigned fields = 1;
     for (const char *s = list; *s != '\0'; s++)
@@ -95,10 +75,14 @@ static int add_cards(struct parser *p) {
     if (s->context_mib >= s->memory_mib)
         return fail(p, "card '%s': a context of %lu MiB does not fit into %lu MiB", s->model,
                     s->context_mib, s->memory_mib);
+    if (s->mig && (s->mig_slices == 0 || s->nprofiles == 0))
+        return fail(p, "card '%s': mig = yes needs mig_slices and mig_profile", s->model);
     for (unsigned i = 0; i < s->count; i++) {
         int index = (int)p->image->ncards;
         if (index >= FG_CARDS)
             return fail(p, "more than %d cards; lower a count", FG_CARDS);
+        if (s->mig && index >= FG_MIG_CARDS)
+            return fail(p, "more than %d cards with mig = yes; lower a count", FG_MIG_CARDS);
         struct fg_card *card = &p->image->cards[p->image->ncards++];
         snprintf(card->name, sizeof card->name, "%s", s->model);
         card->total = (uint64_t)s->memory_mib * FG_MIB;
@@ -111,11 +95,15 @@ static int add_cards(struct parser *p) {
         card->pci_bus = 0x10u + (uint32_t)index * 8;
         card->pci_device_id = (uint32_t)s->pci_id << 16 | 0x10de;
         card->mig_capable = s->mig;
+        card->mig_slices = (uint32_t)s->mig_slices;
+        card->mig_change = s->mig_change;
+        card->nprofiles = s->nprofiles;
+        memcpy(card->profiles, s->profiles, sizeof card->profiles);
         card->nvlinks = (uint32_t)s->nvlinks;
         card->power_limit_mw = (uint32_t)s->power_w * 1000;
         char seed[256];
         snprintf(seed, sizeof seed, "%s|%s", p->seed, s->seed);
-        make_uuid(card, seed, index);
+        fg_make_uuid(card->uuid_bytes, card->uuid, "GPU-", seed, index);
     }
     return 0;
 }
@@ -152,6 +140,49 @@ static int yes_no(struct parser *p, const char *value) {
     return fail(p, "mig = '%s' is neither yes nor no", value);
 }
 
+static int mig_change(struct parser *p, const char *value) {
+    static const char *const words[] = {[FG_MIG_AT_ONCE] = "at-once",
+                                        [FG_MIG_WHEN_IDLE] = "when-idle",
+                                        [FG_MIG_BY_RESET] = "reset"};
+    for (uint32_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(value, words[i]) == 0) {
+            p->card.mig_change = i;
+            return 0;
+        }
+    return fail(p, "mig_change = '%s' is none of at-once, when-idle, reset", value);
+}
+
+/* START,START...:SIZE, in memory slices. */
+static int mig_places(struct parser *p, const char *text, struct fg_profile *out) {
+    char *end = NULL;
+    do {
+        unsigned long start = strtoul(end == NULL ? text : end + 1, &end, 10);
+        if (out->nstarts == 8 || start > 7)
+            return fail(p, "mig_profile '%s': '%s' has too many places", out->name, text);
+        out->starts[out->nstarts++] = (uint32_t)start;
+    } while (*end == ',');
+    char rest;
+    if (sscanf(end, ":%u%c", &out->size, &rest) == 1 && out->size > 0)
+        return 0;
+    return fail(p, "mig_profile '%s': '%s' is not START,START:SIZE", out->name, text);
+}
+
+static int mig_profile(struct parser *p, const char *value) {
+    struct section *s = &p->card;
+    struct fg_profile *out = &s->profiles[s->nprofiles];
+    unsigned long long memory;
+    char places[64], rest;
+    if (s->nprofiles == FG_PROFILES)
+        return fail(p, "more than %d mig_profile lines of one card", FG_PROFILES);
+    *out = (struct fg_profile){0};
+    if (sscanf(value, "%23s %u %u %u %u %llu %u %63s %c", out->name, &out->number, &out->id,
+               &out->slices, &out->sm_count, &memory, &out->most, places, &rest) != 8)
+        return fail(p, "mig_profile = '%s' is not NAME NUMBER ID SLICES SM MIB MOST PLACES", value);
+    out->memory_mib = memory;
+    s->nprofiles++;
+    return mig_places(p, places, out);
+}
+
 static int card_key(struct parser *p, const char *key, const char *value) {
     struct section *s = &p->card;
     const struct {
@@ -167,6 +198,7 @@ static int card_key(struct parser *p, const char *key, const char *value) {
         {"nvlinks", &s->nvlinks, 18},
         {"power_w", &s->power_w, 10000},
         {"pci_id", &s->pci_id, 0xffff},
+        {"mig_slices", &s->mig_slices, 8},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         if (strcmp(key, numbers[i].key) == 0)
@@ -177,6 +209,10 @@ static int card_key(struct parser *p, const char *key, const char *value) {
         return numa(p, value);
     if (strcmp(key, "mig") == 0)
         return yes_no(p, value);
+    if (strcmp(key, "mig_change") == 0)
+        return mig_change(p, value);
+    if (strcmp(key, "mig_profile") == 0)
+        return mig_profile(p, value);
     if (strcmp(key, "model") == 0)
         snprintf(s->model, sizeof s->model, "%s", value);
     else if (strcmp(key, "uuid_seed") == 0)
@@ -205,6 +241,7 @@ static int driver_key(struct parser *p, const char *key, const char *value) {
         {"drift_ms", &modes->drift_ms, 1000000},
         {"init_ms", &modes->init_ms, 100000},
         {"pid_offset", &modes->pid_offset, 1000000},
+        {"mig_ms", &modes->mig_ms, 100000},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         unsigned long n = 0;
@@ -217,7 +254,7 @@ static int driver_key(struct parser *p, const char *key, const char *value) {
     if (strcmp(key, "cuda") != 0)
         return fail(p,
                     "unknown key '%s' in [driver]; known: version, cuda, event_noise_percent, "
-                    "slice_us, overlap, drift_ms, init_ms, pid_offset",
+                    "slice_us, overlap, drift_ms, init_ms, pid_offset, mig_ms",
                     key);
     if (sscanf(value, "%u.%u%c", &major, &minor, &rest) != 2 || major < 11 || minor > 99)
         return fail(p, "cuda = '%s' is not a version from 11.0 on, such as 12.4", value);

@@ -3,7 +3,7 @@
  * The slots' shares are the truth, `used` is their sum kept for speed. Both change under the card's
  * lock; whoever finds the lock held by a dead process takes it over and counts again. */
 #define _GNU_SOURCE
-#include "fg_state.h"
+#include "fg_mig.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -95,6 +95,10 @@ static bool try_charge(struct fg *fg, int card, uint64_t bytes, enum fg_kind kin
     struct fg_card *c = &fg->st->cards[card];
     struct fg_share *share = &fg->st->slots[fg->slot].share[card];
     fg_card_lock(fg, card);
+    if (card >= FG_CARDS && !atomic_load(&c->instance.live)) {
+        fg_card_unlock(fg, card);
+        return false;
+    }
     uint64_t used = atomic_load(&c->used), resident = bytes;
     uint64_t room = used <= c->total ? c->total - used : 0;
     if (kind == FG_MANAGED)
@@ -160,7 +164,7 @@ static uint64_t sum_shares(const struct fg *fg, int card, uint64_t *living) {
 /* What living processes hold, for a reader that may not write and so cannot lock: a sum that was
  * torn by a change meanwhile differs from the cached one and is taken again. A cached sum that
  * stays wrong belongs to a process that died in the middle of a change; the shares are right. */
-uint64_t fg_used(const struct fg *fg, int card) {
+static uint64_t used_of(const struct fg *fg, int card) {
     const struct fg_card *c = &fg->st->cards[card];
     uint64_t living = 0;
     for (int tries = 0; tries < CONSISTENT_TRIES; tries++) {
@@ -170,6 +174,15 @@ uint64_t fg_used(const struct fg *fg, int card) {
             return living;
     }
     return living < c->total ? living : c->total;
+}
+
+/* The same of a card with all its instances, or of one instance. */
+uint64_t fg_used(const struct fg *fg, int card) {
+    uint64_t used = used_of(fg, card);
+    for (int i = 0; card < FG_MIG_CARDS && i < FG_MIG_MOST; i++)
+        if (atomic_load(&fg->st->cards[fg_unit(card, i)].instance.live))
+            used += used_of(fg, fg_unit(card, i));
+    return used;
 }
 
 /* The driver's granularity: 512 bytes when suballocated, 2 MiB from 2 MiB on. */

@@ -62,8 +62,10 @@ bool fg_slot_alive(const struct fg *fg, int slot, pid_t *pid) {
 /* Gives back what a dead owner held. The caller holds the slot's record lock. */
 static void clear(struct fg *fg, int slot) {
     struct fg_slot *s = &fg->st->slots[slot];
-    for (int card = 0; card < (int)fg->st->ncards; card++) {
+    for (int card = 0; card < FG_UNITS; card++) {
         struct fg_share *share = &s->share[card];
+        if (fg->st->cards[card].name[0] == '\0') /* no card, and never an instance */
+            continue;
         fg_card_lock(fg, card);
         fg_cancel(fg, slot, card);
         atomic_store(&share->data_bytes, 0);
@@ -77,6 +79,7 @@ static void clear(struct fg *fg, int slot) {
         atomic_store(&share->window_before_ns, 0);
         atomic_store(&share->busy_ns, 0);
         share->done_ns = 0;
+        atomic_store(&share->compute, 0);
         fg_recount(fg, card);
         fg_card_unlock(fg, card);
     }

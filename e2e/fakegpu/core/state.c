@@ -17,6 +17,11 @@
 #define LIB_DIR "/lib/x86_64-linux-gnu/"
 #define STATE_PATH "/run/nvidia-fake/state"
 
+/* What can differ from zero: everything up to the last card. The rest of the file is a hole. */
+static size_t used_size(const struct fg_state *image) {
+    return offsetof(struct fg_state, cards) + image->ncards * sizeof image->cards[0];
+}
+
 /* Writes the image beside `path` and renames it, so that a reader never sees half a file. */
 int fg_create(const char *path, const struct fg_state *image) {
     char temporary[4096 + 16];
@@ -27,7 +32,8 @@ int fg_create(const char *path, const struct fg_state *image) {
     int rc = 0;
     if (fchmod(fd, 0666) != 0) /* every container's user writes it, whatever our umask */
         rc = -errno;
-    else if (write(fd, image, sizeof *image) != (ssize_t)sizeof *image)
+    else if (write(fd, image, used_size(image)) != (ssize_t)used_size(image) ||
+             ftruncate(fd, sizeof *image) != 0)
         rc = -EIO;
     else if (rename(temporary, path) != 0)
         rc = -errno;

@@ -44,9 +44,21 @@ static bool valid(const struct ctx *ctx) {
     return ctx != NULL && ctx->magic == MAGIC_CTX && ctx->epoch == cu_process.epoch && ctx->alive;
 }
 
+/* An instance that was taken away, or cut anew, is another one than cuInit found. */
+static bool still_there(CUdevice device) {
+    const struct fg_instance *gi = &cu_process.fg.st->cards[cu_process.cards[device]].instance;
+    int ci = cu_process.computes[device];
+    return ci < 0 || (atomic_load(&gi->live) && atomic_load(&gi->computes[ci].live) &&
+                      atomic_load(&gi->generation) == cu_process.generations[device]);
+}
+
 /* Pays for a context and brings it to life. */
 static CUresult open_context(struct ctx *ctx, CUdevice device, unsigned flags) {
     int card = cu_process.cards[device];
+    if (!still_there(device))
+        return CUDA_ERROR_UNKNOWN;
+    atomic_store(&cu_process.fg.st->slots[cu_process.fg.slot].share[card].compute,
+                 (uint64_t)(cu_process.computes[device] + 1));
     int rc =
         fg_charge(&cu_process.fg, card, cu_process.fg.st->cards[card].context_bytes, FG_CONTEXT);
     if (rc != 0)

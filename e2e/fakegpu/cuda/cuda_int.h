@@ -79,8 +79,10 @@ struct process {
     bool attached;
     unsigned epoch;
     int count;
-    int cards[FG_CARDS];
-    pthread_mutex_t mutex; /* everything below */
+    int cards[FG_CARDS];            /* units: a card, or an instance */
+    int computes[FG_CARDS];         /* compute instance within it; -1: a whole card */
+    uint32_t generations[FG_CARDS]; /* of the instance, to notice that it was cut anew */
+    pthread_mutex_t mutex;          /* everything below */
     struct ctx primary[FG_CARDS];
     struct table allocations;
     struct table reservations;
@@ -89,6 +91,9 @@ struct process {
 };
 
 extern struct process cu_process;
+
+/* visible.c */
+int cu_visible(struct process *process);
 
 /* init.c */
 bool cu_ready(void);
@@ -151,6 +156,8 @@ void cu_graph_memory_trim(int card, bool all);
 #define FAIL_IF_ASKED(symbol)                                                                      \
     do {                                                                                           \
         int fault_code = fg_fault(&cu_process.fg, symbol);                                         \
+        if (fault_code < 0)                                                                        \
+            fg_die();                                                                              \
         if (fault_code != 0)                                                                       \
             return fault_code;                                                                     \
     } while (0)

@@ -1,5 +1,6 @@
 /* Devices: which there are and what they can do. */
 #include "cuda_int.h"
+#include "fg_mig.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -50,7 +51,10 @@ CUresult cuDeviceGetName(char *name, int len, CUdevice device) {
 CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device) {
     DEVICE_OR_RETURN(device);
     REQUIRE(uuid != NULL);
-    memcpy(uuid->bytes, card_of(device)->uuid_bytes, sizeof uuid->bytes);
+    int ci = cu_process.computes[device];
+    const struct fg_card *card = card_of(device);
+    memcpy(uuid->bytes, ci < 0 ? card->uuid_bytes : card->instance.computes[ci].uuid_bytes,
+           sizeof uuid->bytes);
     return CUDA_SUCCESS;
 }
 
@@ -106,13 +110,19 @@ static int constant_attribute(int attribute) {
     return values[attribute];
 }
 
+static int multiprocessors(CUdevice device) {
+    int ci = cu_process.computes[device];
+    return (int)(ci < 0 ? card_of(device)->sm_count
+                        : fg_mig_sms(&cu_process.fg, cu_process.cards[device], ci));
+}
+
 CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
     DEVICE_OR_RETURN(device);
     REQUIRE(value != NULL && attribute > 0 && attribute <= LAST_ATTRIBUTE);
     const struct fg_card *card = card_of(device);
     switch (attribute) {
     case 16:
-        *value = (int)card->sm_count;
+        *value = multiprocessors(device);
         break;
     case 33:
         *value = (int)card->pci_bus;

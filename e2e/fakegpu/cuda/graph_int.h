@@ -24,8 +24,8 @@ struct graph {
 
 /* The memory of one executable graph. It outlives it while an allocation is not freed. */
 struct graph_memory {
-    uint64_t peak[FG_CARDS];   /* the most that its nodes hold at one time */
-    bool mapped[FG_CARDS];     /* physical memory of that size stands behind it */
+    uint64_t peak[FG_UNITS];   /* the most that its nodes hold at one time */
+    bool mapped[FG_UNITS];     /* physical memory of that size stands behind it */
     _Atomic uint64_t last_end; /* of its launches: a mark of the timeline */
     struct graph_node *leaves; /* allocations that the graph does not free itself */
     unsigned outstanding;      /* of them, those that a launch made and nobody has freed */

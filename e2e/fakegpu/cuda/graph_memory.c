@@ -21,7 +21,7 @@ _Static_assert(sizeof(alloc_params) == 120, "CUDA layout");
 /* Of this process; under its mutex. */
 static struct {
     unsigned epoch;
-    uint64_t reserved[FG_CARDS], reserved_high[FG_CARDS], used_high[FG_CARDS];
+    uint64_t reserved[FG_UNITS], reserved_high[FG_UNITS], used_high[FG_UNITS];
     struct graph_memory *all;
 } graphs;
 
@@ -126,7 +126,7 @@ static const struct graph_node *allocated_by(const struct graph *graph, uint64_t
 
 /* Nodes run in the order in which they were added, so what is freed is used again. */
 static bool measure(const struct graph *graph, struct graph_memory *memory) {
-    uint64_t held[FG_CARDS] = {0};
+    uint64_t held[FG_UNITS] = {0};
     bool any = false;
     for (const struct graph_node *n = graph->first; n != NULL; n = n->next) {
         if (n->type == NODE_GRAPH)
@@ -208,7 +208,7 @@ static CUresult map_on(struct graph_memory *memory, int card) {
 static CUresult map_all(struct graph_memory *memory) {
     CUresult rc = CUDA_SUCCESS;
     fresh();
-    for (int card = 0; card < FG_CARDS && rc == CUDA_SUCCESS; card++)
+    for (int card = 0; card < FG_UNITS && rc == CUDA_SUCCESS; card++)
         rc = map_on(memory, card);
     return rc;
 }

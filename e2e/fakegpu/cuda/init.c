@@ -3,9 +3,7 @@
 #include "cuda_int.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -53,37 +51,6 @@ static bool make_mark(void) {
     return true;
 }
 
-/* Finds the card that one entry of CUDA_VISIBLE_DEVICES names: an index, or a UUID's beginning. */
-static int named_card(const char *entry, size_t len, const int *cards, int count) {
-    if (strncasecmp(entry, "GPU-", len < 4 ? len : 4) == 0 && len > 4) {
-        for (int i = 0; i < count; i++)
-            if (strncasecmp(cu_process.fg.st->cards[cards[i]].uuid, entry, len) == 0)
-                return cards[i];
-        return -1;
-    }
-    char *end;
-    long index = strtol(entry, &end, 10);
-    return end == entry + len && index >= 0 && index < count ? cards[index] : -1;
-}
-
-/* Applies CUDA_VISIBLE_DEVICES: what follows the first bad entry is invisible. */
-static int filter(const char *list, int *cards, int count) {
-    int chosen[FG_CARDS], n = 0;
-    while (*list != '\0' && n < FG_CARDS) {
-        size_t len = strcspn(list, ",");
-        int card = len > 0 ? named_card(list, len, cards, count) : -1;
-        for (int i = 0; i < n; i++)
-            if (chosen[i] == card)
-                return 0; /* named twice: the driver shows nothing */
-        if (card < 0)
-            break;
-        chosen[n++] = card;
-        list += len + (list[len] == ',');
-    }
-    memcpy(cards, chosen, sizeof(int) * (size_t)n);
-    return n;
-}
-
 static void reset_process(void) {
     memset(cu_process.primary, 0, sizeof cu_process.primary);
     cu_process.allocations = (struct table){0};
@@ -102,13 +69,9 @@ static CUresult start(void) {
     cu_process.attached = true;
     if (cu_process.fg.st->modes.init_ms > 0)
         fg_sleep_until(fg_now() + cu_process.fg.st->modes.init_ms * 1000000ull);
-    int count = fg_visible(&cu_process.fg, cu_process.cards);
-    const char *list = getenv("CUDA_VISIBLE_DEVICES");
-    if (count > 0 && list != NULL)
-        count = filter(list, cu_process.cards, count);
-    if (count <= 0)
+    cu_process.count = cu_visible(&cu_process);
+    if (cu_process.count == 0)
         return CUDA_ERROR_NO_DEVICE;
-    cu_process.count = count;
     return cu_error(fg_claim(&cu_process.fg));
 }
 

@@ -18,8 +18,8 @@ struct pool {
 static struct {
     unsigned epoch;
     struct pool *all[MOST_POOLS];
-    struct pool *standard[FG_CARDS];
-    struct pool *chosen[FG_CARDS]; /* by cuDeviceSetMemPool */
+    struct pool *standard[FG_UNITS];
+    struct pool *chosen[FG_UNITS]; /* by cuDeviceSetMemPool */
 } pools;
 
 /* All static functions here run under the process's mutex. */
@@ -28,7 +28,7 @@ static void fresh(void) {
         return;
     for (int i = 0; i < MOST_POOLS; i++)
         pools.all[i] = NULL;
-    for (int i = 0; i < FG_CARDS; i++)
+    for (int i = 0; i < FG_UNITS; i++)
         pools.standard[i] = pools.chosen[i] = NULL;
     pools.epoch = cu_process.epoch;
 }

@@ -59,7 +59,7 @@ CUresult cuMemExportToShareableHandle(void *out, CUmemHandle handle, int type,
 
 static bool read_exported(int fd, struct exported *exported) {
     return pread(fd, exported, sizeof *exported, 0) == (ssize_t)sizeof *exported &&
-           exported->magic == FG_MAGIC && exported->card < cu_process.fg.st->ncards;
+           exported->magic == FG_MAGIC && exported->card < FG_UNITS;
 }
 
 CUresult cuMemImportFromShareableHandle(CUmemHandle *out, void *handle, int type) {

@@ -7,6 +7,8 @@
 typedef int nvmlReturn_t;
 typedef struct nvmlDevice_st *nvmlDevice_t;
 typedef struct nvmlEventSet_st *nvmlEventSet_t;
+typedef struct nvmlGpuInstance_st *nvmlGpuInstance_t;
+typedef struct nvmlComputeInstance_st *nvmlComputeInstance_t;
 
 enum {
     NVML_SUCCESS = 0,
@@ -19,8 +21,11 @@ enum {
     NVML_ERROR_DRIVER_NOT_LOADED = 9,
     NVML_ERROR_TIMEOUT = 10,
     NVML_ERROR_GPU_IS_LOST = 15,
+    NVML_ERROR_RESET_REQUIRED = 16,
+    NVML_ERROR_IN_USE = 19,
     NVML_ERROR_MEMORY = 20,
     NVML_ERROR_NO_DATA = 21,
+    NVML_ERROR_INSUFFICIENT_RESOURCES = 23,
     NVML_ERROR_ARGUMENT_VERSION_MISMATCH = 25,
     NVML_ERROR_UNKNOWN = 999,
 };
@@ -102,6 +107,60 @@ typedef struct {
     uint64_t value;
 } nvmlFieldValue_t;
 
+typedef struct {
+    uint32_t start, size;
+} nvmlPlacement_t; /* of GPU instances and of compute instances */
+
+typedef struct {
+    uint32_t id, isP2pSupported, sliceCount, instanceCount, multiprocessorCount, copyEngineCount,
+        decoderCount, encoderCount, jpegCount, ofaCount;
+    uint64_t memorySizeMB;
+} nvmlGpuInstanceProfileInfo_t;
+
+typedef struct {
+    uint32_t version, id, isP2pSupported, sliceCount, instanceCount, multiprocessorCount,
+        copyEngineCount, decoderCount, encoderCount, jpegCount, ofaCount;
+    uint64_t memorySizeMB;
+    char name[96];
+} nvmlGpuInstanceProfileInfo_v2_t;
+
+typedef struct {
+    nvmlDevice_t device;
+    uint32_t id, profileId;
+    nvmlPlacement_t placement;
+} nvmlGpuInstanceInfo_t;
+
+typedef struct {
+    uint32_t id, sliceCount, instanceCount, multiprocessorCount, sharedCopyEngineCount,
+        sharedDecoderCount, sharedEncoderCount, sharedJpegCount, sharedOfaCount;
+} nvmlComputeInstanceProfileInfo_t;
+
+typedef struct {
+    uint32_t version, id, sliceCount, instanceCount, multiprocessorCount, sharedCopyEngineCount,
+        sharedDecoderCount, sharedEncoderCount, sharedJpegCount, sharedOfaCount;
+    char name[96];
+} nvmlComputeInstanceProfileInfo_v2_t;
+
+typedef struct {
+    nvmlDevice_t device;
+    nvmlGpuInstance_t gpuInstance;
+    uint32_t id, profileId;
+    nvmlPlacement_t placement;
+} nvmlComputeInstanceInfo_t;
+
+typedef struct {
+    uint32_t multiprocessorCount, sharedCopyEngineCount, sharedDecoderCount, sharedEncoderCount,
+        sharedJpegCount, sharedOfaCount, gpuInstanceSliceCount, computeInstanceSliceCount;
+    uint64_t memorySizeMB;
+} nvmlDeviceAttributes_t;
+
+_Static_assert(sizeof(nvmlGpuInstanceProfileInfo_t) == 48, "NVML layout");
+_Static_assert(sizeof(nvmlGpuInstanceProfileInfo_v2_t) == 152, "NVML layout");
+_Static_assert(sizeof(nvmlGpuInstanceInfo_t) == 24, "NVML layout");
+_Static_assert(sizeof(nvmlComputeInstanceProfileInfo_t) == 36, "NVML layout");
+_Static_assert(sizeof(nvmlComputeInstanceProfileInfo_v2_t) == 136, "NVML layout");
+_Static_assert(sizeof(nvmlComputeInstanceInfo_t) == 32, "NVML layout");
+_Static_assert(sizeof(nvmlDeviceAttributes_t) == 40, "NVML layout");
 _Static_assert(sizeof(nvmlPciInfo_t) == 68, "NVML layout");
 _Static_assert(sizeof(nvmlMemory_v2_t) == 40, "NVML layout");
 _Static_assert(sizeof(nvmlProcessInfo_v2_t) == 24, "NVML layout");

@@ -10,13 +10,18 @@
 #include <sys/types.h>
 
 #define FG_MAGIC 0x55504746u /* "FGPU" */
-#define FG_VERSION 4u
+#define FG_VERSION 5u
 #define FG_CARDS 16
+#define FG_MIG_CARDS 8 /* the first of a node's cards; others know no MIG */
+#define FG_MIG_MOST 7  /* instances of one card */
+#define FG_UNITS (FG_CARDS + FG_MIG_CARDS * FG_MIG_MOST) /* cards, then their MIG instances */
+#define FG_COMPUTES 8
+#define FG_PROFILES 12
 #define FG_SLOTS 512
 #define FG_SAMPLES 64
 #define FG_EVENTS 64
 #define FG_TURNS 4096
-#define FG_FAULTS 8
+#define FG_FAULTS 16
 #define FG_MIB (1ull << 20)
 #define FG_NEVER UINT64_MAX
 
@@ -53,15 +58,58 @@ struct fg_modes {
     uint32_t drift_ms;   /* work takes once to twice its time, up and down in this period */
     uint32_t init_ms;    /* cuInit takes as long */
     uint32_t pid_offset; /* NVML names processes by PIDs that are so much higher: a host's */
+    uint32_t mig_ms;     /* making or taking away an instance takes as long */
+};
+
+/* After `skip` more calls of a symbol the next `left` answer with `code`, or end the process. */
+struct fg_fault {
+    char symbol[64];
+    _Atomic int32_t skip;
+    _Atomic int32_t left;
+    int32_t code;
     uint32_t pad;
 };
 
-/* The next `left` calls of a symbol answer with `code`. */
-struct fg_fault {
-    char symbol[48];
-    _Atomic int32_t left;
-    int32_t code;
+/* Codes that end the calling process: before the call, between its two writes, after it. */
+enum { FG_KILL_BEFORE = -1, FG_KILL_INSIDE = -2, FG_KILL_AFTER = -3 };
+
+/* A kind of GPU instance that a card can be cut into. */
+struct fg_profile {
+    char name[24];
+    uint32_t number; /* NVML_GPU_INSTANCE_PROFILE_* */
+    uint32_t id;
+    uint32_t slices; /* of compute */
+    uint32_t sm_count;
+    uint32_t most;
+    uint32_t size; /* memory slices */
+    uint32_t nstarts;
+    uint32_t starts[8];
+    uint64_t memory_mib;
 };
+
+/* A compute instance; `live` is written last when it is made, first when it goes. */
+struct fg_compute {
+    _Atomic uint32_t live;
+    _Atomic uint32_t generation;
+    uint32_t number; /* NVML_COMPUTE_INSTANCE_PROFILE_* */
+    uint32_t start, slices;
+    uint8_t uuid_bytes[16];
+    char uuid[48];
+};
+
+/* What makes a unit a GPU instance. */
+struct fg_instance {
+    _Atomic uint32_t live;
+    _Atomic uint32_t generation;
+    uint32_t id;
+    uint32_t profile; /* index into its card's */
+    uint32_t start;
+    struct fg_compute computes[FG_COMPUTES];
+};
+
+/* When a change of the MIG mode takes effect: at once, on a card that nobody has open, or only by a
+ * reset. */
+enum fg_mig_change { FG_MIG_AT_ONCE, FG_MIG_WHEN_IDLE, FG_MIG_BY_RESET };
 
 struct fg_card {
     /* Fixed at `fakegpu init`. */
@@ -80,7 +128,12 @@ struct fg_card {
     uint32_t nvlinks; /* to every other card of the node */
     uint32_t power_limit_mw;
     uint32_t module_mib; /* what each loaded module takes */
-    uint64_t room_for_mig[64];
+    uint32_t mig_slices; /* of memory */
+    uint32_t mig_change;
+    uint32_t nprofiles;
+    struct fg_profile profiles[FG_PROFILES];
+    _Atomic uint32_t mig_current, mig_pending;
+    struct fg_instance instance; /* in the units after the cards */
 
     /* Changed under `lock` (an owner word, see fg_card_lock). */
     _Atomic uint64_t lock;
@@ -115,6 +168,7 @@ struct fg_share {
     _Atomic uint64_t window_before_ns;
     _Atomic uint64_t busy_ns; /* the card was busy with its work, queued work included */
     uint64_t done_ns;         /* with slices: of busy_ns; under the card's lock */
+    _Atomic uint64_t compute; /* the compute instance it runs on, from 1 on; 0: a whole card */
 };
 
 enum { FG_SLOT_FREE = 0, FG_SLOT_LIVE = 1 };
@@ -125,7 +179,7 @@ struct fg_slot {
     _Atomic int32_t pid; /* in the namespace of the process itself */
     uint32_t pad;
     _Atomic uint64_t nonce; /* AT_RANDOM: differs after exec, same for both libraries */
-    struct fg_share share[FG_CARDS];
+    struct fg_share share[FG_UNITS];
 };
 
 struct fg_state {
@@ -142,11 +196,11 @@ struct fg_state {
     _Atomic uint32_t faults_set; /* some fault was ever asked for */
     uint32_t pad2;
     struct fg_fault faults[FG_FAULTS];
-    struct fg_card cards[FG_CARDS];
+    struct fg_card cards[FG_UNITS];
     struct fg_slot slots[FG_SLOTS];
 };
 
-_Static_assert(sizeof(struct fg_share) == 104, "state layout");
+_Static_assert(sizeof(struct fg_share) == 112, "state layout");
 _Static_assert(offsetof(struct fg_state, modes) == 64, "state layout");
 
 /* One process's view of the state file. */
@@ -156,6 +210,7 @@ struct fg {
     bool writable;
     int slot; /* -1: not registered */
     uint32_t generation;
+    bool dies_inside;         /* a fault ends this process in the middle of its next change */
     pthread_mutex_t registry; /* slot locks are per process: threads take turns */
     char dev[4096];           /* folder of the device nodes; empty: every card is visible */
     char path[4096];
@@ -210,11 +265,21 @@ uint64_t fg_turn_time(const struct fg_card *card, int slot, uint64_t done_ns);
 
 /* faults.c */
 int fg_fault(struct fg *fg, const char *symbol);
-int fg_set_fault(struct fg *fg, const char *symbol, int count, int code);
+int fg_set_fault(struct fg *fg, const char *symbol, int count, int code, int skip);
+void fg_die(void);
 
 /* events.c */
 int fg_send_event(struct fg *fg, int card, uint64_t type, uint64_t data);
 void fg_wait_event(const struct fg *fg, uint32_t seen, uint64_t deadline_ns);
+
+/* clients.c: who has a card open through NVML */
+void fg_client_enter(const struct fg *fg, int card);
+void fg_client_leave(const struct fg *fg, int card);
+bool fg_client_other(const struct fg *fg, int card);
+
+/* uuid.c */
+void fg_make_uuid(uint8_t bytes[16], char text[48], const char *prefix, const char *seed,
+                  int index);
 
 /* cards.c */
 int fg_parse_cards(const char *path, const char *seed, struct fg_state *image, char *error,

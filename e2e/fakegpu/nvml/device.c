@@ -6,9 +6,8 @@
 #include <strings.h>
 
 nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count) {
+    READY_OR_RETURN();
     NULL_RETURNS_INVALID(count);
-    if (nvml_ready() != NVML_SUCCESS)
-        return NVML_ERROR_UNINITIALIZED;
     *count = (unsigned)nvml_global.count;
     return NVML_SUCCESS;
 }
@@ -22,9 +21,8 @@ static nvmlReturn_t give(int index, nvmlDevice_t *out) {
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *device) {
+    READY_OR_RETURN();
     NULL_RETURNS_INVALID(device);
-    if (nvml_ready() != NVML_SUCCESS)
-        return NVML_ERROR_UNINITIALIZED;
     if (index >= (unsigned)nvml_global.count)
         return NVML_ERROR_INVALID_ARGUMENT;
     return give((int)index, device);
@@ -34,24 +32,34 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned index, nvmlDevice_t *device) {
     return nvmlDeviceGetHandleByIndex_v2(index, device);
 }
 
+static nvmlReturn_t by_mig_uuid(const char *uuid, nvmlDevice_t *device) {
+    int unit, compute;
+    for (int i = 0; i < nvml_global.count; i++)
+        for (int n = 0;
+             fg_mig_nth(&nvml_global.fg, nvml_global.devices[i].card, n, &unit, &compute) == 0; n++)
+            if (strcmp(nvml_global.fg.st->cards[unit].instance.computes[compute].uuid, uuid) == 0) {
+                *device = nvml_mig_handle(unit, compute);
+                return NVML_SUCCESS;
+            }
+    return NVML_ERROR_NOT_FOUND;
+}
+
 nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device) {
+    READY_OR_RETURN();
     NULL_RETURNS_INVALID(uuid);
     NULL_RETURNS_INVALID(device);
-    if (nvml_ready() != NVML_SUCCESS)
-        return NVML_ERROR_UNINITIALIZED;
     for (int i = 0; i < nvml_global.count; i++)
         if (strcmp(nvml_global.fg.st->cards[nvml_global.devices[i].card].uuid, uuid) == 0)
             return give(i, device);
-    return NVML_ERROR_NOT_FOUND;
+    return by_mig_uuid(uuid, device);
 }
 
 /* Accepts the forms 00000000:10:00.0, 0000:10:00.0 and 10:00.0. */
 nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, nvmlDevice_t *device) {
+    READY_OR_RETURN();
     unsigned domain = 0, bus, slot, function;
     NULL_RETURNS_INVALID(bus_id);
     NULL_RETURNS_INVALID(device);
-    if (nvml_ready() != NVML_SUCCESS)
-        return NVML_ERROR_UNINITIALIZED;
     if (sscanf(bus_id, "%x:%x:%x.%u", &domain, &bus, &slot, &function) != 4) {
         domain = 0;
         if (sscanf(bus_id, "%x:%x.%u", &bus, &slot, &function) != 3)
@@ -68,22 +76,16 @@ nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char *bus_id, nvmlDevice_t *dev
     return nvmlDeviceGetHandleByPciBusId_v2(bus_id, device);
 }
 
-static nvmlReturn_t put_text(char *out, unsigned len, const char *text) {
-    NULL_RETURNS_INVALID(out);
-    if (strlen(text) >= len)
-        return NVML_ERROR_INSUFFICIENT_SIZE;
-    memcpy(out, text, strlen(text) + 1);
-    return NVML_SUCCESS;
-}
-
 nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned length) {
-    CARD_OR_RETURN(device);
-    return put_text(name, length, card->name);
+    ANY_OR_RETURN(device);
+    return nvml_put_text(name, length, card->name);
 }
 
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned length) {
-    CARD_OR_RETURN(device);
-    return put_text(uuid, length, card->uuid);
+    ANY_OR_RETURN(device);
+    const char *text =
+        device->compute < 0 ? card->uuid : card->instance.computes[device->compute].uuid;
+    return nvml_put_text(uuid, length, text);
 }
 
 nvmlReturn_t nvmlDeviceGetSerial(nvmlDevice_t device, char *serial, unsigned length) {
@@ -92,18 +94,26 @@ nvmlReturn_t nvmlDeviceGetSerial(nvmlDevice_t device, char *serial, unsigned len
     snprintf(
         text, sizeof text, "16%02u0%08u", card->major,
         (unsigned)(card->uuid_bytes[0] << 16 | card->uuid_bytes[1] << 8 | card->uuid_bytes[2]));
-    return put_text(serial, length, text);
+    return nvml_put_text(serial, length, text);
 }
 
 nvmlReturn_t nvmlDeviceGetVbiosVersion(nvmlDevice_t device, char *version, unsigned length) {
     CARD_OR_RETURN(device);
-    return put_text(version, length, "92.00.45.00.03");
+    return nvml_put_text(version, length, "92.00.45.00.03");
 }
 
 nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned *index) {
-    CARD_OR_RETURN(device);
+    ANY_OR_RETURN(device);
     NULL_RETURNS_INVALID(index);
-    *index = (unsigned)device->index;
+    (void)card;
+    if (device->compute < 0) {
+        *index = (unsigned)device->index;
+        return NVML_SUCCESS;
+    }
+    int unit, compute;
+    for (int n = 0; fg_mig_nth(&nvml_global.fg, device->card, n, &unit, &compute) == 0; n++)
+        if (unit == device->unit && compute == device->compute)
+            *index = (unsigned)n;
     return NVML_SUCCESS;
 }
 
@@ -133,7 +143,7 @@ nvmlReturn_t nvmlDeviceGetPciInfo(nvmlDevice_t device, nvmlPciInfo_t *pci) {
 }
 
 nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major, int *minor) {
-    CARD_OR_RETURN(device);
+    ANY_OR_RETURN(device);
     NULL_RETURNS_INVALID(major);
     NULL_RETURNS_INVALID(minor);
     *major = (int)card->major;
@@ -157,37 +167,4 @@ nvmlReturn_t nvmlDeviceGetArchitecture(nvmlDevice_t device, unsigned *architectu
     unsigned ampere = card->minor == 9 ? 8 : 7;
     *architecture = card->major == 7 ? 6 : card->major == 8 ? ampere : card->major == 9 ? 9 : 10;
     return NVML_SUCCESS;
-}
-
-/* MIG is off on cards that know it; creating instances is not modelled yet. */
-nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned *current, unsigned *pending) {
-    CARD_OR_RETURN(device);
-    NULL_RETURNS_INVALID(current);
-    NULL_RETURNS_INVALID(pending);
-    if (!card->mig_capable)
-        return NVML_ERROR_NOT_SUPPORTED;
-    *current = *pending = 0;
-    return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned *count) {
-    CARD_OR_RETURN(device);
-    NULL_RETURNS_INVALID(count);
-    *count = card->mig_capable ? 7 : 0;
-    return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, unsigned *is_mig) {
-    CARD_OR_RETURN(device);
-    NULL_RETURNS_INVALID(is_mig);
-    *is_mig = 0;
-    return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned index,
-                                                 nvmlDevice_t *mig) {
-    CARD_OR_RETURN(device);
-    NULL_RETURNS_INVALID(mig);
-    (void)index;
-    return card->mig_capable ? NVML_ERROR_NOT_FOUND : NVML_ERROR_NOT_SUPPORTED;
 }

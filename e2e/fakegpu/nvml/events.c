@@ -12,9 +12,8 @@ struct nvmlEventSet_st {
 };
 
 nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *set) {
+    READY_OR_RETURN();
     NULL_RETURNS_INVALID(set);
-    if (nvml_ready() != NVML_SUCCESS)
-        return NVML_ERROR_UNINITIALIZED;
     *set = calloc(1, sizeof **set);
     if (*set == NULL)
         return NVML_ERROR_MEMORY;
@@ -23,8 +22,7 @@ nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *set) {
 }
 
 nvmlReturn_t nvmlEventSetFree(nvmlEventSet_t set) {
-    if (nvml_ready() != NVML_SUCCESS)
-        return NVML_ERROR_UNINITIALIZED;
+    READY_OR_RETURN();
     free(set);
     return NVML_SUCCESS;
 }
@@ -81,8 +79,7 @@ static bool take_any(nvmlEventSet_t set, nvmlEventData_t *data) {
 }
 
 nvmlReturn_t nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *data, unsigned timeout_ms) {
-    if (nvml_ready() != NVML_SUCCESS)
-        return NVML_ERROR_UNINITIALIZED;
+    READY_OR_RETURN();
     NULL_RETURNS_INVALID(set);
     NULL_RETURNS_INVALID(data);
     uint64_t deadline = fg_now() + timeout_ms * 1000000ull;

@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-struct nvml nvml_global = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+struct nvml nvml_global = {.mutex = PTHREAD_MUTEX_INITIALIZER,
+                           .changing = PTHREAD_MUTEX_INITIALIZER};
 
 /* The mapping outlives nvmlShutdown: closing its descriptor would drop locks that libcuda.so.1 in
  * the same process holds on the same file. */
@@ -18,7 +19,8 @@ static nvmlReturn_t start(struct nvml *n) {
     if (n->count < 0)
         return NVML_ERROR_DRIVER_NOT_LOADED;
     for (int i = 0; i < n->count; i++)
-        n->devices[i] = (struct nvmlDevice_st){.card = cards[i], .index = i};
+        n->devices[i] =
+            (struct nvmlDevice_st){.card = cards[i], .index = i, .unit = cards[i], .compute = -1};
     return NVML_SUCCESS;
 }
 
@@ -28,8 +30,14 @@ nvmlReturn_t nvmlInitWithFlags(unsigned flags) {
     pthread_mutex_lock(&nvml_global.mutex);
     if (nvml_global.users == 0)
         rc = start(&nvml_global);
-    if (rc == NVML_SUCCESS)
-        nvml_global.users++;
+    int asked = rc == NVML_SUCCESS ? nvml_fault("nvmlInit_v2") : 0;
+    if (asked != 0) {
+        nvml_call_ends(&asked);
+        rc = asked;
+    }
+    if (rc == NVML_SUCCESS && nvml_global.users++ == 0)
+        for (int i = 0; i < nvml_global.count; i++)
+            fg_client_enter(&nvml_global.fg, nvml_global.devices[i].card);
     pthread_mutex_unlock(&nvml_global.mutex);
     return rc;
 }
@@ -40,8 +48,9 @@ nvmlReturn_t nvmlInit(void) { return nvmlInitWithFlags(0); }
 nvmlReturn_t nvmlShutdown(void) {
     pthread_mutex_lock(&nvml_global.mutex);
     bool running = nvml_global.users > 0;
-    if (running)
-        nvml_global.users--;
+    if (running && --nvml_global.users == 0)
+        for (int i = 0; i < nvml_global.count; i++)
+            fg_client_leave(&nvml_global.fg, nvml_global.devices[i].card);
     pthread_mutex_unlock(&nvml_global.mutex);
     return running ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
 }
@@ -50,14 +59,35 @@ nvmlReturn_t nvml_ready(void) {
     return nvml_global.users > 0 ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
 }
 
+static bool is_mig_handle(nvmlDevice_t device) {
+    const void *first = nvml_global.migs, *end = nvml_global.migs + MIG_UNITS;
+    return (const void *)device >= first && (const void *)device < end;
+}
+
 /* Checks a handle and finds its card. */
 nvmlReturn_t nvml_device(nvmlDevice_t device, const struct fg_card **card) {
     if (nvml_ready() != NVML_SUCCESS)
         return NVML_ERROR_UNINITIALIZED;
+    if (is_mig_handle(device))
+        return NVML_ERROR_NOT_SUPPORTED;
     if (device < nvml_global.devices || device >= nvml_global.devices + nvml_global.count)
         return NVML_ERROR_INVALID_ARGUMENT;
     *card = &nvml_global.fg.st->cards[device->card];
     return atomic_load(&(*card)->lost) ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
+}
+
+/* The same for a call that knows MIG devices: their unit, while the instance exists. */
+nvmlReturn_t nvml_any_device(nvmlDevice_t device, const struct fg_card **unit) {
+    if (!is_mig_handle(device))
+        return nvml_device(device, unit);
+    if (nvml_ready() != NVML_SUCCESS)
+        return NVML_ERROR_UNINITIALIZED;
+    const struct fg_state *st = nvml_global.fg.st;
+    *unit = &st->cards[device->unit];
+    if (device->unit < FG_CARDS || !atomic_load(&(*unit)->instance.live) ||
+        !atomic_load(&(*unit)->instance.computes[device->compute].live))
+        return NVML_ERROR_INVALID_ARGUMENT;
+    return atomic_load(&st->cards[device->card].lost) ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
 }
 
 const char *nvmlErrorString(nvmlReturn_t result) {
@@ -96,7 +126,7 @@ const char *nvmlErrorString(nvmlReturn_t result) {
     return "Unknown Error";
 }
 
-static nvmlReturn_t put_text(char *out, unsigned len, const char *text) {
+nvmlReturn_t nvml_put_text(char *out, unsigned len, const char *text) {
     NULL_RETURNS_INVALID(out);
     if (strlen(text) >= len)
         return NVML_ERROR_INSUFFICIENT_SIZE;
@@ -105,18 +135,16 @@ static nvmlReturn_t put_text(char *out, unsigned len, const char *text) {
 }
 
 nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned length) {
-    if (nvml_ready() != NVML_SUCCESS)
-        return NVML_ERROR_UNINITIALIZED;
-    return put_text(version, length, nvml_global.fg.st->driver_version);
+    READY_OR_RETURN();
+    return nvml_put_text(version, length, nvml_global.fg.st->driver_version);
 }
 
 nvmlReturn_t nvmlSystemGetNVMLVersion(char *version, unsigned length) {
     char text[48];
-    if (nvml_ready() != NVML_SUCCESS)
-        return NVML_ERROR_UNINITIALIZED;
+    READY_OR_RETURN();
     snprintf(text, sizeof text, "%u.%s", nvml_global.fg.st->cuda_version / 1000,
              nvml_global.fg.st->driver_version);
-    return put_text(version, length, text);
+    return nvml_put_text(version, length, text);
 }
 
 /* Needs no nvmlInit, as in the real library. */

@@ -2,19 +2,19 @@
 #include "nvml_int.h"
 
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory) {
-    CARD_OR_RETURN(device);
+    ANY_OR_RETURN(device);
     NULL_RETURNS_INVALID(memory);
-    uint64_t used = fg_used(&nvml_global.fg, device->card);
+    uint64_t used = fg_used(&nvml_global.fg, device->unit);
     *memory = (nvmlMemory_t){.total = card->total, .free = card->total - used, .used = used};
     return NVML_SUCCESS;
 }
 
 nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *memory) {
-    CARD_OR_RETURN(device);
+    ANY_OR_RETURN(device);
     NULL_RETURNS_INVALID(memory);
     if (memory->version != NVML_VERSIONED(nvmlMemory_v2_t, 2))
         return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
-    uint64_t used = fg_used(&nvml_global.fg, device->card);
+    uint64_t used = fg_used(&nvml_global.fg, device->unit);
     memory->total = card->total;
     memory->reserved = 0;
     memory->used = used;
@@ -32,6 +32,8 @@ nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlMemory_t *memo
 nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *rates) {
     CARD_OR_RETURN(device);
     NULL_RETURNS_INVALID(rates);
+    if (atomic_load(&card->mig_current))
+        return NVML_ERROR_NOT_SUPPORTED;
     unsigned busy = fg_busy_percent(&nvml_global.fg, device->card);
     *rates = (nvmlUtilization_t){.gpu = busy, .memory = busy / 2};
     return NVML_SUCCESS;
@@ -55,19 +57,18 @@ nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned *milliwatt) {
     return NVML_SUCCESS;
 }
 
-static nvmlReturn_t power_limit(nvmlDevice_t device, unsigned *milliwatt) {
+nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t device, unsigned *milliwatt) {
     CARD_OR_RETURN(device);
     NULL_RETURNS_INVALID(milliwatt);
     *milliwatt = card->power_limit_mw;
     return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t device, unsigned *milliwatt) {
-    return power_limit(device, milliwatt);
-}
-
 nvmlReturn_t nvmlDeviceGetPowerManagementLimit(nvmlDevice_t device, unsigned *milliwatt) {
-    return power_limit(device, milliwatt);
+    CARD_OR_RETURN(device);
+    NULL_RETURNS_INVALID(milliwatt);
+    *milliwatt = card->power_limit_mw;
+    return NVML_SUCCESS;
 }
 
 /* Clock types: graphics 0, SM 1, memory 2, video 3. */

@@ -132,9 +132,9 @@ class Node:
         )
         return int(done.stdout)
 
-    def guest(self, *, ready: bool = True) -> Guest:
-        """Starts a process; a ready one has a context on card 0."""
-        guest = Guest(self.env)
+    def guest(self, *, ready: bool = True, **env: str) -> Guest:
+        """Starts a process; a ready one has a context on its first device."""
+        guest = Guest({**self.env, **env})
         self.guests.append(guest)
         if ready:
             assert guest.ask("init") == 0

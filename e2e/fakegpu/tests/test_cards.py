@@ -26,6 +26,10 @@ GOOD = "[card]\nmodel = M\nmemory_mib = 64\ncontext_mib = 4\n"
         (GOOD + "compute = eight\n", 5, "is not MAJOR.MINOR"),
         (GOOD + "numa = left\n", 5, "is not a node or a list"),
         (GOOD + "mig = maybe\n", 5, "neither yes nor no"),
+        (GOOD + "mig = yes\n", 5, "mig = yes needs mig_slices and mig_profile"),
+        (GOOD + "mig_change = soon\n", 5, "none of at-once, when-idle, reset"),
+        (GOOD + "mig_profile = 1g.5gb 0 19\n", 5, "is not NAME NUMBER ID SLICES SM MIB MOST"),
+        (GOOD + "mig_profile = 1g 0 19 1 14 9 7 0,1\n", 5, "'0,1' is not START,START:SIZE"),
         ("[driver]\ncuda = 9\n", 2, "is not a version from 11.0 on"),
     ],
 )

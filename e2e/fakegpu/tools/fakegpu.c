@@ -1,5 +1,6 @@
 /* The fakegpu command: make, look at and disturb the fake driver's state. */
 #define _GNU_SOURCE
+#include "fg_mig.h"
 #include "tool.h"
 
 #include <errno.h>
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] =
+const char usage[] =
     "usage: fakegpu init    --cards FILE --state FILE [--seed TEXT] [--force]\n"
     "       fakegpu install --root DIR --cdi FILE --cards FILE [--seed TEXT] [--force]\n"
     "                       [--node-root DIR] [--dev DIR] [--libs DIR]\n"
@@ -21,7 +22,12 @@ static const char usage[] =
     "       fakegpu ecc     --state FILE CARD          send a double-bit ECC event\n"
     "       fakegpu lose    --state FILE CARD          the card falls off the bus (XID 79)\n"
     "       fakegpu restore --state FILE CARD          the card is back, reset\n"
-    "       fakegpu fail    --state FILE SYMBOL COUNT CODE   its next calls answer with CODE\n"
+    "       fakegpu reset   --state FILE CARD          as nvidia-smi --gpu-reset: a pending MIG "
+    "mode is on\n"
+    "       fakegpu cut     --state FILE CARD PROFILE START   a MIG instance, made by hand\n"
+    "       fakegpu fail    --state FILE SYMBOL COUNT CODE [SKIP]   its next calls answer with "
+    "CODE,\n"
+    "                       or end the process: kill-before, kill-inside, kill-after\n"
     "CARD is an index or a UUID; FAKEGPU_STATE stands in for --state.\n";
 
 void say_wrong(const char *format, ...) {
@@ -66,7 +72,7 @@ int create_state(const struct options *o, const char *path) {
     return rc == 0 ? 0 : complain("cannot write %s: %s", path, strerror(-rc));
 }
 
-static int open_state(const struct options *o, struct fg *fg, bool want_write) {
+int open_state(const struct options *o, struct fg *fg, bool want_write) {
     if (o->state == NULL)
         return complain("no state file; give --state FILE or set FAKEGPU_STATE");
     int rc = fg_open(fg, o->state, want_write);
@@ -84,37 +90,6 @@ static int run_init(const struct options *o) {
     if (o->cards == NULL || o->state == NULL)
         return complain("init needs --cards FILE and --state FILE");
     return create_state(o, o->state);
-}
-
-static void print_card(struct fg *fg, int card) {
-    const struct fg_card *c = &fg->st->cards[card];
-    const char *comma = "";
-    printf("{\"index\":%d,\"uuid\":\"%s\",\"name\":\"%s\",\"total\":%llu,\"used\":%llu,"
-           "\"lost\":%s,\"utilization\":%u,\"busy_ns\":%llu,\"busy_with\":%d,\"processes\":[",
-           card, c->uuid, c->name, (unsigned long long)c->total,
-           (unsigned long long)fg_used(fg, card), atomic_load(&c->lost) ? "true" : "false",
-           fg_busy_percent(fg, card), (unsigned long long)fg_card_busy(fg, card),
-           (int)fg_card_holder(fg, card));
-    for (int i = 0; i < (int)atomic_load(&fg->st->slots_high); i++) {
-        const struct fg_share *share = &fg->st->slots[i].share[card];
-        pid_t pid = 0;
-        if (fg_share_bytes(share) + atomic_load(&share->contexts) == 0 ||
-            !fg_slot_alive(fg, i, &pid))
-            continue;
-        uint64_t managed = atomic_load(&share->managed_bytes);
-        printf("%s{\"pid\":%d,\"ns_pid\":%d,\"bytes\":%llu,\"context_bytes\":%llu,"
-               "\"managed_bytes\":%llu,\"host_bytes\":%llu,"
-               "\"contexts\":%llu,\"launches\":%llu,\"busy_ns\":%llu}",
-               comma, (int)pid, (int)atomic_load(&fg->st->slots[i].pid),
-               (unsigned long long)fg_share_bytes(share),
-               (unsigned long long)atomic_load(&share->context_bytes), (unsigned long long)managed,
-               (unsigned long long)(managed - atomic_load(&share->managed_resident)),
-               (unsigned long long)atomic_load(&share->contexts),
-               (unsigned long long)atomic_load(&share->launches),
-               (unsigned long long)fg_busy(fg, i, card));
-        comma = ",";
-    }
-    printf("]}");
 }
 
 static int run_ledger(const struct options *o) {
@@ -145,7 +120,7 @@ static int run_nodes(const struct options *o) {
         return complain("nodes needs --dev DIR");
     if (open_state(o, &fg, false) != 0)
         return 1;
-    return make_nodes(o->dev, (int)fg.st->ncards);
+    return make_nodes(o->dev, fg.st);
 }
 
 /* The card that an index or a UUID names, or -1. */
@@ -160,7 +135,7 @@ static int find_card(const struct fg *fg, const char *name) {
     return -1;
 }
 
-static int open_card(const struct options *o, struct fg *fg, int want, int *card) {
+int open_card(const struct options *o, struct fg *fg, int want, int *card) {
     if (o->nrest != want)
         return complain("wrong number of arguments\n%s", usage);
     if (open_state(o, fg, true) != 0)
@@ -215,6 +190,8 @@ static int set_lost(const struct options *o, uint32_t lost) {
         return 1;
     atomic_store(&fg.st->cards[card].repair, 0);
     atomic_store(&fg.st->cards[card].lost, lost);
+    for (int i = 0; card < FG_MIG_CARDS && i < FG_MIG_MOST; i++)
+        atomic_store(&fg.st->cards[fg_unit(card, i)].lost, lost);
     if (lost)
         fg_send_event(&fg, card, FG_EVENT_XID, 79);
     fg_release(&fg);
@@ -223,27 +200,6 @@ static int set_lost(const struct options *o, uint32_t lost) {
 
 static int run_lose(const struct options *o) { return set_lost(o, 1); }
 static int run_restore(const struct options *o) { return set_lost(o, 0); }
-
-static void print_busy(struct fg *fg, int card) {
-    const char *comma = "";
-    fg_card_lock(fg, card);
-    uint64_t now = fg_now();
-    if (fg->st->modes.slice_us != 0)
-        fg_play_turns(fg, card, now);
-    printf("{\"at_ns\":%llu,\"card\":%llu,\"processes\":{", (unsigned long long)now,
-           (unsigned long long)fg_card_busy(fg, card));
-    for (int i = 0; i < (int)atomic_load(&fg->st->slots_high); i++) {
-        uint64_t busy = fg_busy(fg, i, card);
-        pid_t pid = 0;
-        if (busy == 0 || !fg_slot_alive(fg, i, &pid))
-            continue;
-        printf("%s\"%d\":%llu", comma, (int)pid, (unsigned long long)busy);
-        comma = ",";
-    }
-    fg_card_unlock(fg, card);
-    printf("}}\n");
-    fflush(stdout);
-}
 
 /* For who measures: how busy each process keeps the card as time goes by. */
 static int run_busy(const struct options *o) {
@@ -259,17 +215,6 @@ static int run_busy(const struct options *o) {
     }
     fg_release(&fg);
     return 0;
-}
-
-static int run_fail(const struct options *o) {
-    struct fg fg;
-    if (o->nrest != 3)
-        return complain("fail needs SYMBOL COUNT CODE\n%s", usage);
-    if (open_state(o, &fg, true) != 0)
-        return 1;
-    int rc = fg_set_fault(&fg, o->rest[0], atoi(o->rest[1]), atoi(o->rest[2]));
-    fg_release(&fg);
-    return rc == 0 ? 0 : complain("%d faults are waiting already", FG_FAULTS);
 }
 
 static int run_install(const struct options *o) {
@@ -332,7 +277,8 @@ int main(int argc, char **argv) {
         {"init", run_init},       {"install", run_install}, {"ledger", run_ledger},
         {"gc", run_gc},           {"xid", run_xid},         {"lose", run_lose},
         {"restore", run_restore}, {"nodes", run_nodes},     {"ecc", run_ecc},
-        {"fail", run_fail},       {"busy", run_busy},
+        {"fail", run_fail},       {"busy", run_busy},       {"reset", run_reset},
+        {"cut", run_cut},
     };
     struct options o = {
         .state = getenv("FAKEGPU_STATE"), .seed = "", .node_root = "/run/nvidia/driver"};

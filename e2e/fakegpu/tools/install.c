@@ -1,5 +1,6 @@
 /* Lays out a driver root as a containerised driver does, and the CDI spec that points into it. */
 #define _GNU_SOURCE
+#include "fg_mig.h"
 #include "tool.h"
 
 #include <errno.h>
@@ -19,6 +20,7 @@
 #define NVIDIA_MAJOR 195
 #define NVIDIACTL_MINOR 255
 #define UVM_MAJOR 510
+#define CAPS_MAJOR 236
 
 static int make_dirs(const char *path, mode_t last_mode) {
     char copy[PATH_MAX];
@@ -102,22 +104,66 @@ static int make_node(const char *dev, const char *name, unsigned device_major,
     return chmod(path, 0666) == 0 ? 0 : complain("chmod %s: %s", path, strerror(errno));
 }
 
+/* Nodes of MIG capabilities: of the partition, and of every instance that a card could have. */
+static int make_caps(const char *dev, const struct fg_state *st) {
+    char folder[PATH_MAX], name[32];
+    snprintf(folder, sizeof folder, "%s/nvidia-caps", dev);
+    int last = FG_CAP_MONITOR;
+    for (int i = 0; i < (int)st->ncards; i++)
+        if (st->cards[i].mig_capable)
+            last = fg_cap(i, FG_CAP_IDS - 1, FG_COMPUTES - 1);
+    if (last == FG_CAP_MONITOR)
+        return 0;
+    int rc = make_dirs(folder, 0755);
+    for (int cap = FG_CAP_CONFIG; cap <= last && rc == 0; cap++) {
+        snprintf(name, sizeof name, "nvidia-cap%d", cap);
+        rc = make_node(folder, name, CAPS_MAJOR, (unsigned)cap);
+    }
+    return rc;
+}
+
 /* Makes the character devices that a driver would; nothing answers behind them. */
-int make_nodes(const char *dev, int ncards) {
+int make_nodes(const char *dev, const struct fg_state *st) {
     int rc = make_dirs(dev, 0755) || make_node(dev, "nvidiactl", NVIDIA_MAJOR, NVIDIACTL_MINOR) ||
              make_node(dev, "nvidia-uvm", UVM_MAJOR, 0);
-    for (int i = 0; i < ncards && rc == 0; i++) {
+    for (int i = 0; i < (int)st->ncards && rc == 0; i++) {
         char name[32];
         snprintf(name, sizeof name, "nvidia%d", i);
         rc = make_node(dev, name, NVIDIA_MAJOR, (unsigned)i);
     }
-    return rc;
+    return rc == 0 ? make_caps(dev, st) : rc;
 }
 
 static void cdi_device(FILE *f, const char *name, int first, int last) {
     fprintf(f, "    - name: \"%s\"\n      containerEdits:\n        deviceNodes:\n", name);
     for (int i = first; i <= last; i++)
         fprintf(f, "            - path: /dev/nvidia%d\n", i);
+}
+
+/* A MIG device: its card's node and the two that give access to its instances. */
+static void cdi_instance(FILE *f, const char *name, const struct fg_state *st, int unit, int ci) {
+    int card = fg_parent(unit), gi = (int)st->cards[unit].instance.id;
+    cdi_device(f, name, card, card);
+    fprintf(f, "            - path: /dev/nvidia-caps/nvidia-cap%d\n", fg_cap(card, gi, -1));
+    fprintf(f, "            - path: /dev/nvidia-caps/nvidia-cap%d\n", fg_cap(card, gi, ci));
+}
+
+/* A card in MIG mode is given by its instances alone. */
+static void cdi_card(FILE *f, const struct fg *fg, int card) {
+    const struct fg_state *st = fg->st;
+    char name[32];
+    int unit, ci;
+    if (!atomic_load(&st->cards[card].mig_current)) {
+        snprintf(name, sizeof name, "%d", card);
+        cdi_device(f, name, card, card);
+        cdi_device(f, st->cards[card].uuid, card, card);
+        return;
+    }
+    for (int i = 0; fg_mig_nth(fg, card, i, &unit, &ci) == 0; i++) {
+        snprintf(name, sizeof name, "%d:%d", card, i);
+        cdi_instance(f, name, st, unit, ci);
+        cdi_instance(f, st->cards[unit].instance.computes[ci].uuid, st, unit, ci);
+    }
 }
 
 static void cdi_mount(FILE *f, const char *host_root, const char *path, const char *options) {
@@ -145,8 +191,8 @@ static void cdi_common(FILE *f, const char *node_root) {
 }
 
 /* Writes the spec in the shape of `nvidia-ctk cdi generate`, by rename so no one reads half. */
-int write_cdi(const struct options *o, const struct fg_state *image) {
-    char temporary[PATH_MAX + 8], folder[PATH_MAX], index[16];
+int write_cdi(const struct options *o, const struct fg *fg) {
+    char temporary[PATH_MAX + 8], folder[PATH_MAX];
     snprintf(folder, sizeof folder, "%s", o->cdi);
     if (make_dirs(dirname(folder), 0755) != 0)
         return 1;
@@ -155,12 +201,9 @@ int write_cdi(const struct options *o, const struct fg_state *image) {
     if (f == NULL)
         return complain("cannot write %s: %s", temporary, strerror(errno));
     fputs("---\ncdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n", f);
-    int n = (int)image->ncards;
-    for (int i = 0; i < n; i++) {
-        snprintf(index, sizeof index, "%d", i);
-        cdi_device(f, index, i, i);
-        cdi_device(f, image->cards[i].uuid, i, i);
-    }
+    int n = (int)fg->st->ncards;
+    for (int i = 0; i < n; i++)
+        cdi_card(f, fg, i);
     cdi_device(f, "all", 0, n - 1);
     cdi_common(f, o->node_root);
     bool written = ferror(f) == 0;
@@ -187,7 +230,7 @@ int install_root(const struct options *o) {
         return 1;
     if (fg_open(&fg, path, false) != 0)
         return complain("cannot open %s", path);
-    if (o->cdi != NULL && write_cdi(o, fg.st) != 0)
+    if (o->cdi != NULL && write_cdi(o, &fg) != 0)
         return 1;
-    return o->dev != NULL ? make_nodes(o->dev, (int)fg.st->ncards) : 0;
+    return o->dev != NULL ? make_nodes(o->dev, fg.st) : 0;
 }

@@ -26,6 +26,7 @@ static struct {
     nvmlReturn_t (*pci)(nvmlDevice_t, nvmlPciInfo_t *);
     nvmlReturn_t (*driver)(char *, unsigned);
     nvmlReturn_t (*cuda)(int *);
+    nvmlReturn_t (*mig)(nvmlDevice_t, unsigned, nvmlDevice_t *);
     const char *(*error)(nvmlReturn_t);
 } nvml;
 
@@ -58,6 +59,7 @@ static bool load_nvml(void) {
         {"nvmlDeviceGetPciInfo_v3", &nvml.pci},
         {"nvmlSystemGetDriverVersion", &nvml.driver},
         {"nvmlSystemGetCudaDriverVersion_v2", &nvml.cuda},
+        {"nvmlDeviceGetMigDeviceHandleByIndex", &nvml.mig},
         {"nvmlErrorString", &nvml.error},
     };
     void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW);
@@ -88,12 +90,22 @@ static struct card read_card(unsigned index) {
     return c;
 }
 
+static void list_instances(const struct card *c) {
+    char name[96], uuid[96];
+    nvmlDevice_t mig;
+    for (unsigned i = 0; nvml.mig(c->handle, i, &mig) == NVML_SUCCESS; i++)
+        if (nvml.name(mig, name, sizeof name) == NVML_SUCCESS &&
+            nvml.uuid(mig, uuid, sizeof uuid) == NVML_SUCCESS)
+            printf("  %-15s Device %2u: (UUID: %s)\n", strstr(name, "MIG "), i, uuid);
+}
+
 static void list(unsigned count) {
     for (unsigned i = 0; i < count; i++) {
         struct card c = read_card(i);
-        if (c.rc == NVML_SUCCESS)
+        if (c.rc == NVML_SUCCESS) {
             printf("GPU %u: %s (UUID: %s)\n", i, c.name, c.uuid);
-        else
+            list_instances(&c);
+        } else
             printf("Unable to determine the device handle for GPU %u: %s\n", i, nvml.error(c.rc));
     }
 }
