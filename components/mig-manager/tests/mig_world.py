@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pynvml
 
@@ -15,6 +16,8 @@ from hamikit.instances import MigProfile, Placement
 from hamikit.mig import MigAllocation, decode_blocked, encode_blocked
 
 GPU = "GPU-a"
+FAKE = Path(__file__).parents[3] / "e2e/fakegpu"
+"""Sources of the simulated driver."""
 
 
 class Crash(BaseException):

@@ -74,12 +74,12 @@ class Card:
         """The profile of this name.
 
         HAMi's allowlist has names that NVML spells otherwise (7g.79gb); as there, what stands
-        before the dot decides then, and no variant (1g.5gb+me) is meant.
+        before the dot decides then, and no variant (1g.5gb+me, 1g.24gb-me) is meant.
         """
         exact = next((p for p in self.profiles if p.name == name), None)
         slices = name.partition(".")[0]
         plain = [p for p in self.profiles if p.name.partition(".")[0] == slices]
-        plain = [p for p in plain if "+" not in p.name]
+        plain = [p for p in plain if "+" not in p.name and "-" not in p.name]
         # 1g.10gb of a card of 40 GB is a variant of 1g.5gb with more memory.
         return exact or min(plain, key=lambda p: p.memory_mib, default=None)
 
