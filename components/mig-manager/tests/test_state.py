@@ -26,7 +26,7 @@ RTX = (
     ],
 )
 def test_a_profile_by_its_name_or_by_its_slices(profiles, name, found):
-    """HAMi's allowlist says 7g.79gb where NVML says 7g.80gb; a variant is meant only by its name."""
+    """HAMi's allowlist says 7g.79gb for 7g.80gb; a variant is meant only by its own name."""
     card = Card("GPU-a", profiles=profiles)
     chosen = card.profile(name)
     assert (chosen.name if chosen else None) == found
