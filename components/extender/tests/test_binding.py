@@ -4,13 +4,14 @@ import threading
 
 import pytest
 from extender_cluster import LATE, LOST_AFTER, LOST_BEFORE, BindWorld, one_card
-from extender_kit import container, device, make_node
+from extender_kit import container, device, make_node, make_pod
 
 from hami_extender.flights import CONFIRM_S, SETTLE_S
 from hami_extender.usage import Kind
 from hamikit import names
 from hamikit.cluster import ApiError
 from hamikit.codec import GrantedDevice
+from hamikit.informer import Change
 
 SLOTS = ((GrantedDevice("GPU-a", "NVIDIA", 1000, 0),),)
 
@@ -189,6 +190,74 @@ def test_a_pod_that_the_watch_has_not_shown_yet_is_read():
     assert "another one now" in world.bind(other)
     world.cluster.delete("q")
     assert "cannot be read: 404" in world.bind(other)
+
+
+def claim(world, pod, card):
+    """Let a pod claim a card, even one that it would not get by itself."""
+    question = world.snapshot.question(pod, "spread")
+    slots = ((GrantedDevice(card, "NVIDIA", 1000, 0),),)
+    world.snapshot.claim(pod, "n", slots, 60, question)
+
+
+def broken(world, _pod):
+    """The claimed card is unhealthy now."""
+    world.snapshot.on_node(
+        Change(None, make_node("n", device("GPU-a", health=False), device("GPU-b", 1)))
+    )
+
+
+def other_claim(world, _pod):
+    """Another pod has claimed room there since."""
+    claim(world, make_pod("other"), "GPU-a")
+
+
+def released(world, _pod):
+    """A pod that was there has gone."""
+    world.snapshot.ledger.release("uid-first")
+
+
+def other_wish(world, pod):
+    """The pod is no longer the one that was asked about."""
+    world.cluster.put(make_pod(pod.metadata.name, POD_NOUSE_UUID="GPU-a"))
+    world.cluster.deliver_all(world.snapshot)
+
+
+def nothing(_world, _pod):
+    """Prioritize was just now."""
+
+
+@pytest.mark.parametrize(
+    ("between", "card"),
+    [
+        (nothing, "GPU-a"),
+        (broken, "GPU-b"),
+        (other_claim, "GPU-b"),
+        (released, "GPU-b"),
+        (other_wish, "GPU-b"),
+    ],
+)
+def test_a_bind_takes_what_was_claimed_while_nothing_has_changed(between, card):
+    """Otherwise its devices are chosen on the present view."""
+    world = BindWorld(make_node("n", device("GPU-a"), device("GPU-b", 1)))
+    world.snapshot.hold(Kind.GRANT, make_pod("first"), "n", SLOTS)
+    pod = world.cluster.add("p")
+    world.cluster.deliver_all(world.snapshot)
+    claim(world, pod, "GPU-a")
+    between(world, pod)
+    assert world.bind(pod) == ""
+    annotations = world.cluster.bindings[0]["metadata"]["annotations"]
+    assert annotations[names.POD_DEVICES_ALLOCATED].startswith(card)
+    assert world.kind(pod) is Kind.FLIGHT
+
+
+def test_a_claim_elsewhere_says_nothing_of_this_node():
+    """kube-scheduler's choice counts."""
+    world = BindWorld(make_node("n", device("GPU-a")), make_node("m", device("GPU-b")))
+    pod = world.cluster.add("p")
+    claim(world, pod, "GPU-a")
+    assert world.bind(pod, "m") == ""
+    assert world.cluster.bindings[0]["target"]["name"] == "m"
+    assert world.snapshot.ledger.holdings[pod.metadata.uid].node == "m"
 
 
 def test_a_bind_beats_claims():

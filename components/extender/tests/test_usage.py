@@ -142,10 +142,10 @@ def test_the_ledger_equals_the_sum_of_its_holdings(steps):
         if node is None:
             ledger.release(uid)
         else:
-            slot = tuple(dev(*one) for one in devices)
+            slot, before = tuple(dev(*one) for one in devices), ledger.holdings.get(uid)
             ledger.hold(uid, holding_of(Kind.GRANT, node, uid, [APP], (slot,)))
             version = ledger.nodes[node].version
-            assert version not in versions
+            assert before == ledger.holdings[uid] or version not in versions
             versions.add(version)
         assert ledger.nodes.keys() == {held.node for held in ledger.holdings.values()}
         for name, state in ledger.nodes.items():
@@ -195,6 +195,23 @@ def test_who_counts_with_the_ledger_is_told_beginnings_and_ends():
     assert ledger.release("u") is second
     assert ledger.release("u") is None
     assert told == [("d/p", 1), ("d/p", -1), ("d/q", 1), ("d/q", -1)]
+
+
+def test_a_holding_that_only_becomes_surer_changes_no_node():
+    """A claim that is bound, a bind that the watch shows: nobody has to look again."""
+    told = []
+    ledger = Ledger(counted=lambda holding, sign: told.append((holding.kind, sign)))
+    claim = holding_of(Kind.CLAIM, "n", "d/p", [APP], ((dev("a", 1),),))
+    ledger.hold("u", claim)
+    version, position = ledger.nodes["n"].version, ledger.journal.position
+    ledger.hold("u", replace(claim, kind=Kind.FLIGHT))
+    assert (ledger.nodes["n"].version, ledger.journal.position) == (version, position)
+    assert ledger.claims_on("n") == []
+    assert ledger.nodes["n"].holders["u"].kind is ledger.holdings["u"].kind is Kind.FLIGHT
+    assert told == [(Kind.CLAIM, 1), (Kind.CLAIM, -1), (Kind.FLIGHT, 1)]
+    ledger.hold("u", replace(claim, kind=Kind.GRANT, readable=False))
+    assert ledger.nodes["n"].unreadable == 1
+    assert ledger.journal.position > position
 
 
 def test_ids_and_unreadable_grants_are_taken_back():

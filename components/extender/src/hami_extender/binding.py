@@ -151,8 +151,11 @@ class Binder:
                 return None
             raise Refused(f"pod {pod.key} is bound to {held.node} already")
         self._snapshot.expire_claims()
+        question = self._snapshot.limited(question, pod, sure=True)
+        if slots := self._snapshot.redeem(uid, node, question):
+            return slots
         self._snapshot.drop_claim(uid)
-        verdict = self._verdict(self._snapshot.limited(question, pod, sure=True), node)
+        verdict = self._verdict(question, node)
         if isinstance(verdict, Refusal):
             self._tally.bind_refused()
             raise Refused(f"{node}: {verdict.reason}; taken since the node was chosen, retrying")

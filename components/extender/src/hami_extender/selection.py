@@ -65,12 +65,13 @@ class Selector:
     ) -> None:
         self._snapshot, self._policies = snapshot, policies
         self._missing, self._refused = missing, refused
+        self._last: tuple[Pod | None, Question | None] = None, None
 
     def filter(self, args: FilterArgs) -> FilterResult:
         """The nodes that could hold the pod: the best few, or every node's reason."""
         names_ = args.node_names
         try:
-            question = self._snapshot.question(args.pod, self._policies.gpu)
+            question = self._question(args.pod)
         except RequestError as error:
             return _refuse_all(names_, f"{BAD_REQUEST}: {error}")
         if question is None:
@@ -83,6 +84,14 @@ class Selector:
             return _refuse_all(names_, NO_LABEL)
         with self._snapshot.lock:
             return self._filter(args.pod, question, names_)
+
+    def _question(self, pod: Pod) -> Question | None:
+        """What the pod asks; raises RequestError. Prioritize asks about the pod of filter."""
+        known, question = self._last
+        if known is not pod:
+            question = self._snapshot.question(pod, self._policies.gpu)
+            self._last = pod, question
+        return question
 
     def _filter(self, pod: Pod, question: Question, asked: list[str]) -> FilterResult:
         snapshot = self._snapshot
@@ -121,7 +130,7 @@ class Selector:
         """0..10 for each node, the best alone at 10; the best is claimed for the pod."""
         names_ = args.node_names or []
         try:
-            question = self._snapshot.question(args.pod, self._policies.gpu)
+            question = self._question(args.pod)
         except RequestError:
             return dict.fromkeys(names_, 0)
         if question is None or self._missing():
@@ -143,7 +152,7 @@ class Selector:
         """Count the devices that the pod will probably get."""
         verdict = table.verdict(node)
         if isinstance(verdict, Placement):
-            self._snapshot.claim(pod, node, verdict.slots, _claim_seconds(pod))
+            self._snapshot.claim(pod, node, verdict.slots, _claim_seconds(pod), table.question)
 
     def _may_choose(self, pod: Pod) -> bool:
         """Start the pod's choice afresh, unless it already holds devices for sure."""

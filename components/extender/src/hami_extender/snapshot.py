@@ -131,10 +131,12 @@ class Snapshot:
         """The question within what the pod's namespace has left; `sure` leaves claims aside."""
         return self.budget.limited(question, pod.metadata.namespace, sure=sure)
 
-    def hold(self, kind: Kind, pod: Pod, node: str, slots: Slots) -> None:
+    def hold(
+        self, kind: Kind, pod: Pod, node: str, slots: Slots, asked: Question | None = None
+    ) -> None:
         """Count devices for a pod on a node, instead of what it held."""
-        roles = roles_of(pod)
-        self.ledger.hold(pod.metadata.uid, holding_of(kind, node, pod.key, roles, slots))
+        holding = holding_of(kind, node, pod.key, roles_of(pod), slots)
+        self.ledger.hold(pod.metadata.uid, replace(holding, asked=asked) if asked else holding)
 
     def recount(self, pod: Pod) -> bool:
         """Count what a bound pod really has until the watch shows it; whether it has a grant."""
@@ -145,12 +147,27 @@ class Snapshot:
         self.ledger.hold(pod.metadata.uid, replace(shown, kind=Kind.FLIGHT))
         return True
 
-    def claim(self, pod: Pod, node: str, slots: Slots, seconds: float) -> None:
+    def claim(
+        self, pod: Pod, node: str, slots: Slots, seconds: float, asked: Question | None = None
+    ) -> None:
         """Claim devices for a pod that will probably be bound soon; never over a surer holding."""
         if pod.metadata.uid in self.ledger.holdings:
             return
-        self.hold(Kind.CLAIM, pod, node, slots)
+        self.hold(Kind.CLAIM, pod, node, slots, asked)
         heappush(self._claims, (self._now() + seconds, pod.metadata.uid))
+
+    def redeem(self, uid: str, node: str, question: Question) -> Slots | None:
+        """Make a flight of a pod's claim; None where its devices have to be chosen afresh.
+
+        They are the right ones still if nothing has changed on the node since they were claimed.
+        """
+        held, state = self.ledger.holdings.get(uid), self.ledger.nodes.get(node)
+        if held is None or held.kind is not Kind.CLAIM or held.asked != question:
+            return None
+        if state is None or state.latest != uid:
+            return None
+        self.ledger.hold(uid, replace(held, kind=Kind.FLIGHT, asked=None))
+        return held.slots
 
     def drop_claim(self, uid: str) -> None:
         """Forget a pod's claim, if it has no more than that."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import lru_cache
 from itertools import count
@@ -64,7 +64,7 @@ class Kind(Enum):
 class Holding:
     """What one pod holds on one node; `readable` is false for a grant that nobody can decode.
 
-    `ids` counts kubelet's device ids by family.
+    `ids` counts kubelet's device ids by family, `asked` is the question that it answers, if known.
     """
 
     kind: Kind
@@ -74,6 +74,7 @@ class Holding:
     taken: Footprint
     ids: Mapping[str, int]
     readable: bool = True
+    asked: object = field(default=None, compare=False)
 
 
 def holding_of(kind: Kind, node: str, pod: str, roles: Sequence[Role], slots: Slots) -> Holding:
@@ -107,11 +108,13 @@ def _shared(ids: tuple[tuple[str, int], ...]) -> Mapping[str, int]:
 class NodeState:
     """A node's facts, where it is known, with the sums of its holdings.
 
-    `version` changes with every change and is never used twice.
+    `version` changes with every change and is never used twice. `latest` is the pod whose holding
+    was the last change, empty where that was something else.
     """
 
     name: str
     version: int
+    latest: str = ""
     facts: NodeFacts | None = None
     used: dict[str, Share] = field(default_factory=dict)
     ids: dict[str, int] = field(default_factory=dict)
@@ -153,6 +156,13 @@ class Ledger:
 
     def hold(self, uid: str, holding: Holding) -> None:
         """Let a pod hold this, instead of what it held."""
+        before = self.holdings.get(uid)
+        if before is not None and before == replace(holding, kind=before.kind):
+            # It is only surer now: no answer of the node changes.
+            self._counted(before, -1)
+            self.holdings[uid] = self._state(holding.node).holders[uid] = holding
+            self._counted(holding, 1)
+            return
         self.release(uid)
         self.holdings[uid] = holding
         state = self._state(holding.node)
@@ -164,6 +174,7 @@ class Ledger:
         state.holders[uid] = holding
         self._counted(holding, 1)
         self._changed(state)
+        state.latest = uid
 
     def release(self, uid: str) -> Holding | None:
         """Take back what a pod holds; returns it, None if there was nothing."""
@@ -199,7 +210,7 @@ class Ledger:
         return state
 
     def _changed(self, state: NodeState) -> None:
-        state.version = next(self._versions)
+        state.version, state.latest = next(self._versions), ""
         self.journal.add(state.name)
 
     def _forget_if_empty(self, state: NodeState) -> None:

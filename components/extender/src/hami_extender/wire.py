@@ -6,6 +6,7 @@ Source: k8s.io/kube-scheduler/extender/v1 types.go.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -25,6 +26,12 @@ UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 """Of a pod or namespace; it becomes part of a path of the API."""
 _NOTHING = msgspec.Raw(_NULL)
+
+
+@lru_cache(maxsize=8)
+def _pod(raw: bytes) -> Pod:
+    """Decode a pod; the same one for prioritize as for filter just before."""
+    return _POD.decode(raw)
 
 
 class WireError(ValueError):
@@ -109,7 +116,7 @@ def decode_filter(body: bytes) -> FilterArgs:
     nodes = parts.get("nodes", _NOTHING)
     try:
         return FilterArgs(
-            pod=_POD.decode(raw_pod),
+            pod=_pod(bytes(raw_pod)),
             node_names=_NAMES.decode(parts.get("nodenames", _NOTHING)),
             nodes=None if bytes(nodes) == _NULL else nodes,
         )
