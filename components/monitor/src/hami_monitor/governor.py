@@ -49,6 +49,8 @@ class _Member:
     blocked_until_ns: int
     presses: bool = False
     """Whether somebody may have to wait for it."""
+    refused: str = ""
+    """Why it could not be told; said once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,7 @@ class Governor:
                 blocked=control.blocked,
                 contended=control.contended,
                 blocked_until_ns=control.blocked_until_ns,
+                refused=known.refused if known else "",
             )
         most: dict[str, int] = {}
         for member in self._members.values():
@@ -192,16 +195,18 @@ class Governor:
         def change(present: Control) -> Control:
             return replace(present, blocked=blocked, contended=contended, blocked_until_ns=until_ns)
 
-        outcome = "written"
+        outcome, refused = "written", ""
         try:
             update_control(member.path, change)
         except FileNotFoundError:
             outcome = "gone"  # the container ended meanwhile
         except (OSError, RegionError) as error:
-            outcome = "failed"
-            log.warning("control file not changed", pod=member.pod.key, error=str(error))
+            outcome, refused = "failed", str(error)
+            if refused != member.refused:
+                log.warning("control file not changed", pod=member.pod.key, error=refused)
         # What failed is tried again when the file has been read anew.
         member.blocked, member.contended, member.blocked_until_ns = blocked, contended, until_ns
+        member.refused = refused
         with self._lock:
             self._writes[outcome] += 1
 
