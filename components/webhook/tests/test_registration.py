@@ -2,20 +2,21 @@
 
 import base64
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import jsonpatch
 import pytest
 from msgspec.json import decode
 
-from hami_webhook.conditions import CONDITIONS
+from hami_webhook.conditions import CONDITIONS, named
 from hami_webhook.issuer import issue
-from hami_webhook.registration import Registration
+from hami_webhook.registration import OTHERS_STAY, Registration
 from hamikit.cluster import ApiError
-from hamikit.devices import NVIDIA
+from hamikit.devices import HYGON, NVIDIA
 
 NOW = datetime.now(UTC)
 BUNDLE = issue("h", NOW)
+ROWS = ((NVIDIA,), (NVIDIA, HYGON))
 
 
 class FakeApi:
@@ -64,6 +65,51 @@ def test_a_manifest_may_fold_an_expression():
     api = FakeApi(webhook(asks_for_a_device=expression.replace(" ", "\n  ")))
     Registration(api, "mine").update(None, {"asks-for-a-device": expression}, NOW)
     assert api.patches == []
+
+
+def test_who_has_the_settings_of_before_takes_nothing_away():
+    """While replicas are replaced, or hear of a ConfigMap one after the other."""
+    before, after = ({n: write(f) for n, write in CONDITIONS.items()} for f in ROWS)
+    api = FakeApi(webhook(asks_for_a_device="?"), webhook(asks_for_no_device="?"))
+    old, new = Registration(api, "mine"), Registration(api, "mine")
+    old.update(None, before, NOW)
+    new.update(None, after, NOW)
+    expected = json.dumps(api.object)
+    assert "hygon.com/dcunum" in expected
+    api.patches.clear()
+    for seconds in range(0, 600, 60):
+        old.update(None, before, NOW + timedelta(seconds=seconds))
+        new.update(None, after, NOW + timedelta(seconds=seconds))
+    assert api.patches == []
+    assert json.dumps(api.object) == expected
+
+
+def test_names_that_nobody_asks_for_any_more_go_in_the_end():
+    """A family was taken out of the settings; each replica waits once from when it saw them."""
+    before, after = ({n: write(f) for n, write in CONDITIONS.items()} for f in ROWS[::-1])
+    api = FakeApi(webhook(asks_for_a_device=before["asks-for-a-device"]))
+    registration = Registration(api, "mine")
+    registration.update(None, after, NOW)
+    assert api.patches == []
+    registration.update(None, before, NOW + OTHERS_STAY / 2)
+    registration.update(None, after, NOW + OTHERS_STAY)
+    assert api.patches == []
+    registration.update(None, after, NOW + OTHERS_STAY * 2)
+    expression = api.object["webhooks"][0]["matchConditions"][0]["expression"]
+    assert expression == after["asks-for-a-device"]
+
+
+def test_replicas_of_other_settings_do_not_fight_over_the_order():
+    """Each has a family that the other does not know."""
+    mine, theirs = ({n: write(f) for n, write in CONDITIONS.items()} for f in ((NVIDIA,), (HYGON,)))
+    api = FakeApi(webhook(asks_for_a_device="old"))
+    one, other = Registration(api, "mine"), Registration(api, "mine")
+    for _ in range(3):
+        one.update(None, mine, NOW)
+        other.update(None, theirs, NOW)
+    assert len(api.patches) == 2
+    expression = api.object["webhooks"][0]["matchConditions"][0]["expression"]
+    assert {*NVIDIA.resources, *HYGON.resources} <= set(named(expression))
 
 
 def test_every_write_is_guarded_by_what_was_read():

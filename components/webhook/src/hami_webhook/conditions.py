@@ -1,6 +1,7 @@
 """The CEL conditions by which the API server sends us only the pods that we have to see."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 from hamikit.devices import DeviceFamily
 
@@ -27,6 +28,33 @@ CONDITIONS: dict[str, Callable[[Sequence[DeviceFamily]], str]] = {
     "asks-for-no-device": no_match_condition,
 }
 """By the names that they have in a registration."""
+
+_LIST = re.compile(r"(?<=\.exists\(c, \[)[^\]]*(?=\]\.exists\(r, r in )")
+_LITERAL = re.compile(r"'((?:[^'\\]|\\.)*)'")
+_ESCAPED = re.compile(r"\\(.)")
+
+
+def named(expression: str) -> tuple[str, ...]:
+    """The resource names in a condition of this form; none in any other."""
+    found = _LIST.search(_plain(expression))
+    literals = _LITERAL.findall(found[0]) if found else []
+    return tuple(_ESCAPED.sub(r"\1", literal) for literal in literals)
+
+
+def also(expression: str, names: Iterable[str]) -> str:
+    """A condition of this form for more names."""
+    return _LIST.sub(lambda found: ", ".join((found[0], *map(_literal, names))), expression)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two conditions say the same, whatever the order of names and the white space."""
+    first, second = (_LIST.sub("", _plain(each)) for each in (one, other))
+    return first == second and set(named(one)) == set(named(other))
+
+
+def _plain(expression: str) -> str:
+    """A manifest may be folded; white space between tokens means nothing in CEL."""
+    return " ".join(expression.split())
 
 
 def _literal(name: str) -> str:
