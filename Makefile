@@ -79,6 +79,7 @@ soak: install ## the long storms; shorter by variables: STORMS=1 FUZZ_RUNS=1000 
 	STORMS=$(or $(STORMS),40) STORM_STEPS=$(or $(STORM_STEPS),1500) $(RUN) pytest -q --timeout 900 components/extender/tests/test_storm.py
 	FUZZ_RUNS=$(or $(FUZZ_RUNS),2000000) KILLS=$(or $(KILLS),1000) STEPS=$(or $(STEPS),20000) $(RUN) pytest -q --timeout 7200 \
 	  components/hami-core/tests/test_fuzz.py components/hami-core/tests/test_kills.py components/hami-core/tests/test_exactness.py
+	MIG_KILLS=all $(RUN) pytest -q --timeout 900 components/mig-manager/tests/test_main.py
 	KILL_ROUNDS=$(or $(KILL_ROUNDS),5) $(RUN) pytest -q -m cluster e2e/lab/tests/test_kill.py
 	CHAOS_ROUNDS=$(or $(CHAOS_ROUNDS),10) $(RUN) pytest -q -m cluster e2e/test_chaos.py
 	UPGRADES=$(or $(UPGRADES),21) $(RUN) pytest -q -m cluster e2e/test_upgrade.py -k device-plugin
