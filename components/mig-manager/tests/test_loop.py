@@ -16,9 +16,6 @@ class Manager:
     def __init__(self, *answers):
         self.answers, self.looked = list(answers), 0
 
-    def now(self):
-        return 100.0
-
     def settle(self):
         self.looked += 1
         answer = self.answers.pop(0)
@@ -30,7 +27,8 @@ class Manager:
 def loop(*answers):
     """A loop and what it said of NVML."""
     said = []
-    found = Loop(Manager(*answers), threading.Event(), threading.Event(), nvml_up=said.append)
+    works = [lambda: None, Manager(*answers).settle]
+    found = Loop(works, threading.Event(), threading.Event(), nvml_up=said.append, now=lambda: 100)
     return SimpleNamespace(loop=found, said=said)
 
 
@@ -74,7 +72,7 @@ def test_news_wake_it_and_it_ends_when_told():
             looked.release()
 
     manager = Busy()
-    thread = threading.Thread(target=Loop(manager, news, stopping).run)
+    thread = threading.Thread(target=Loop([manager.settle], news, stopping).run)
     thread.start()
     thread.join(LOOK_S * 4)
     assert not thread.is_alive()

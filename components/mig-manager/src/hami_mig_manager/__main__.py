@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from functools import partial
 from importlib.metadata import version
 
 import kubernetes
@@ -16,6 +17,8 @@ from hami_mig_manager.config import Config, load
 from hami_mig_manager.loop import Loop
 from hami_mig_manager.metrics import Metrics
 from hami_mig_manager.remains import Remains
+from hami_mig_manager.switching import Switcher
+from hami_mig_manager.wish import load_wish
 from hamikit import logs
 from hamikit.cluster import Api
 from hamikit.events import Events
@@ -51,7 +54,15 @@ def run(config: Config) -> int:
     )
     cards = NvmlCards(Nvml(config.driver_root), deadline_s=config.nvml_deadline_s)
     manager = Manager(cards, node, metrics, time.time, config.rules, config.dry_run)
-    loop = Loop(manager, news, lifecycle.stopping, nvml_up=metrics.nvml.set)
+    switcher = Switcher(
+        cards,
+        node,
+        partial(load_wish, config.node_config_file, config.node_name),
+        time.time,
+        metrics.failed,
+    )
+    works = [manager.settle] if config.dry_run else [manager.settle, switcher.settle]
+    loop = Loop(works, news, lifecycle.stopping, nvml_up=metrics.nvml.set)
     lifecycle.ready_when("pods", pods.missing)
     lifecycle.ready_when("cards", loop.missing)
     pods.start()

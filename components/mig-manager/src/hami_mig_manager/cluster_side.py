@@ -1,6 +1,6 @@
 """The node's object and its pods: what they say about MIG, and the few writes to them."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +11,7 @@ from hami_mig_manager.journal import Entry, decode_journal, encode_journal
 from hami_mig_manager.state import Claim
 from hamikit import names
 from hamikit.cluster import Api, ApiError
-from hamikit.codec import CodecError
+from hamikit.codec import CodecError, decode_grant
 from hamikit.events import Events
 from hamikit.mig import (
     BlockedPlacement,
@@ -103,8 +103,32 @@ class ClusterSide:
             names.NODE_MIG_JOURNAL: encode_journal(journal),
             names.NODE_MIG_BLOCKED: encode_blocked(blocked),
         }
-        metadata = {"resourceVersion": before.version, "annotations": annotations}
+        self.note(before.version, annotations)
+
+    def annotations(self) -> tuple[Mapping[str, str], str]:
+        """What stands on the node, and its version. Raises ApiError, Unreachable."""
+        node = self._api.get(self._path, Node)
+        return node.metadata.annotations, node.metadata.resource_version
+
+    def note(self, version: str, annotations: Mapping[str, str | None]) -> None:
+        """Put these on the node, unless it has changed. Raises ApiError, Unreachable."""
+        metadata = {"resourceVersion": version, "annotations": annotations}
         self._api.patch(self._path, {"metadata": metadata})
+
+    def held(self) -> frozenset[str] | None:
+        """Cards that pods which have not ended were granted something of; None: cannot be told."""
+        texts = [
+            pod.metadata.annotations.get(key, "")
+            for pod in self._pods()
+            if not pod.terminal
+            for key in (names.POD_DEVICES_ALLOCATED, names.POD_DEVICES_TO_ALLOCATE)
+        ]
+        try:
+            slots = [slot for text in texts for slot in decode_grant(text)]
+        except CodecError as error:
+            log.warning("grant of a pod is unreadable", error=str(error))
+            return None
+        return frozenset(device.uuid for slot in slots for device in slot)
 
     def record(self, claim: Claim, allocations: tuple[MigAllocation, ...]) -> None:
         """Write the ids on the pod, unless it has changed. Raises ApiError, Unreachable."""

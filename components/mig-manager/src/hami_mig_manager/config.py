@@ -15,6 +15,7 @@ from hamikit.arguments import LEVELS, Parser, address, level, seconds
 class Config:
     """All settings.
 
+    `node_config_file` says which nodes' cards are to be divided; without it no mode is changed.
     Below `cgroup_root` the node's cgroups are looked for. With `once` everything is done that can
     be done now, then the process ends; with `dry_run` it is only said.
     """
@@ -22,6 +23,7 @@ class Config:
     node_name: str
     driver_root: Path = Path(names.DRIVER_ROOT)
     cgroup_root: Path = Path("/sys/fs/cgroup")
+    node_config_file: Path | None = None
     host: str = "0.0.0.0"
     port: int = names.PORT_MIG_MANAGER_STATUS
     nvml_deadline_s: float = 10.0
@@ -48,6 +50,7 @@ class Config:
             node_name=given.node_name,
             driver_root=Path(given.driver_root),
             cgroup_root=Path(given.cgroup_root),
+            node_config_file=Path(given.node_config_file) if given.node_config_file else None,
             host=host,
             port=port,
             nvml_deadline_s=given.nvml_deadline,
@@ -67,6 +70,7 @@ def _parser(environ: Mapping[str, str]) -> Parser:
         ("--node-name", names.ENV_NODE_NAME, "", str, "this node"),
         ("--driver-root", names.ENV_DRIVER_ROOT, names.DRIVER_ROOT, str, "the driver's files"),
         ("--cgroup-root", "CGROUP_ROOT", "/sys/fs/cgroup", str, "the node's cgroups"),
+        ("--node-config-file", "NODE_CONFIG_FILE", "", str, "config.json: modes of single nodes"),
         ("--metrics-bind-address", "METRICS_BIND_ADDRESS", f":{names.PORT_MIG_MANAGER_STATUS}",
          address, "listener of /metrics, /healthz, /readyz"),
         ("--nvml-deadline", "NVML_DEADLINE", "10", seconds(0.1, 3600),

@@ -1,36 +1,42 @@
 """When to look: at news, when something is due, and now and then."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
 import structlog
 
-from hami_mig_manager.apply import Manager
+from hami_mig_manager.verdict import NvmlFailed
 from hamikit.cluster import ApiError, Unreachable
+from hamikit.deviceconfig import ConfigError
 from hamikit.gpu import GpuError
 
 log = structlog.get_logger()
 
 LOOK_S: Final = 15.0
 """At least so often: NVML tells nobody what is made by hand."""
+SOON_S: Final = 0.05
 PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 
 class Loop:
-    """Runs the manager until stopped; `news` wakes it."""
+    """Does all of `works` again and again until stopped; `news` wakes it.
+
+    A work says when it wants to be done again, in Unix seconds by `now`.
+    """
 
     def __init__(
         self,
-        manager: Manager,
+        works: Sequence[Callable[[], float | None]],
         news: threading.Event,
         stopping: threading.Event,
         *,
         nvml_up: Callable[[bool], None] = lambda _up: None,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        self._manager, self.news, self._stopping = manager, news, stopping
-        self._nvml_up = nvml_up
+        self._works, self.news, self._stopping = works, news, stopping
+        self._nvml_up, self._now = nvml_up, now
         self._failures = 0
         self._missing: str | None = "first look at the cards"
 
@@ -48,8 +54,8 @@ class Loop:
     def step(self) -> float:
         """Look once and do what can be done; after how many seconds to look again."""
         try:
-            again_at = self._manager.settle()
-        except (ApiError, Unreachable, GpuError, msgspec.MsgspecError) as error:
+            times = [when for work in self._works if (when := work()) is not None]
+        except (ApiError, Unreachable, GpuError, NvmlFailed, ConfigError) as error:
             self._nvml_up(not isinstance(error, GpuError))
             self._failures += 1
             self._missing = str(error)
@@ -60,6 +66,4 @@ class Loop:
             return delay
         self._nvml_up(True)
         self._failures, self._missing = 0, None
-        if again_at is None:
-            return LOOK_S
-        return min(LOOK_S, max(0.05, again_at - self._manager.now()))
+        return min([LOOK_S, *(max(SOON_S, when - self._now()) for when in times)])

@@ -1,0 +1,294 @@
+"""A card's mode changes when nobody uses it, whatever happens on the way."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import pynvml
+import pytest
+from mig_world import A100, Crash, spot
+
+from hami_mig_manager.state import Card, Instance
+from hami_mig_manager.switching import REST_S, Switcher
+from hami_mig_manager.verdict import NvmlFailed
+from hami_mig_manager.wish import Wish
+from hamikit import names
+from hamikit.cluster import ApiError
+
+OFF = Card("GPU-a", enabled=False, pending=False)
+SWITCH, PAUSE = names.NODE_MIG_SWITCH, names.NODE_MIG_PAUSE
+ACKS = (names.NODE_MIG_PAUSE_PLUGIN, names.NODE_MIG_PAUSE_MONITOR)
+
+
+def register(mode):
+    """What the plugin says of the card."""
+    return json.dumps([{"id": "GPU-a", "mode": mode, "health": True}])
+
+
+class Node:
+    """A node whose plugin and monitor do their part unless they are `deaf`.
+
+    A mode changes only while everybody has let go of NVML; `stubborn` cards want a reset.
+    """
+
+    def __init__(self, card=OFF, *, wish=True):
+        self.cards = {"GPU-a": card, "GPU-b": replace(OFF, uuid="GPU-b", index=1, pending=False)}
+        self.wanted = Wish(wish, frozenset({"GPU-b"}))
+        self.noted, self.version = {names.NODE_REGISTER: register("hami-core")}, 1
+        self.pods, self.now, self.calls, self.dies_at = frozenset(), 1000.0, 0, None
+        self.deaf = self.stubborn = False
+        self.tokens = itertools.count()
+        self.failures, self.changes = [], []
+
+    def step(self):
+        """One call: the process may be killed before it."""
+        self.calls += 1
+        if self.calls == self.dies_at:
+            raise Crash
+
+    def read(self):
+        self.step()
+        return self.cards
+
+    def close(self):
+        self.step()
+
+    def set_mode(self, card, *, enabled):
+        self.step()
+        found = self.cards[card]
+        assert card not in self.pods, "pods have the card"
+        assert (found.busy, found.instances) == (False, ())
+        self.changes.append(enabled)
+        token = json.loads(self.noted[PAUSE])["token"]
+        released = [self.noted.get(key) for key in ACKS] == [token, token]
+        assert released or enabled == found.enabled, "somebody has NVML open"
+        assert card in self.noted.get(names.NODE_CORDON, "")
+        changed = replace(found, pending=enabled)
+        self.cards[card] = changed if self.stubborn else replace(changed, enabled=enabled)
+
+    def annotations(self):
+        self.step()
+        return dict(self.noted), str(self.version)
+
+    def note(self, version, annotations):
+        self.step()
+        if version != str(self.version):
+            raise ApiError(409, "Conflict", "")
+        merged = self.noted | annotations
+        self.noted = {k: v for k, v in merged.items() if v is not None}
+        self.version += 1
+
+    def held(self):
+        return self.pods
+
+    def others(self):
+        """Plugin and monitor see what stands on the node."""
+        pause = json.loads(self.noted.get(PAUSE, "null"))
+        for key in ACKS:
+            self.noted.pop(key, None)
+            if pause and not self.deaf:
+                self.noted[key] = pause["token"]
+        if not pause:
+            mode = "mig" if self.cards["GPU-a"].enabled else "hami-core"
+            self.noted[names.NODE_REGISTER] = register(mode)
+
+    def switcher(self):
+        """One with an empty memory."""
+        return Switcher(
+            self,
+            self,
+            lambda: self.wanted,
+            lambda: self.now,
+            failed=lambda *words: self.failures.append(words),
+            token=lambda: f"t{next(self.tokens)}",
+        )
+
+    def run(self, seconds=30, switcher=None):
+        """Let time pass; whoever is killed starts again."""
+        switcher = switcher or self.switcher()
+        end = self.now + seconds
+        while self.now < end:
+            try:
+                switcher.settle()
+            except Crash:
+                switcher = self.switcher()
+            self.others()
+            self.now += 1
+
+    @property
+    def clean(self):
+        """Whether nothing of the change is left on the node."""
+        left = {SWITCH, PAUSE, names.NODE_CORDON, *ACKS}
+        return not left & self.noted.keys()
+
+
+@pytest.mark.parametrize("wish", [True, False])
+def test_a_card_comes_into_the_mode_that_the_operator_wants(wish):
+    """Cordoned meanwhile; then nothing is left of it, and nothing more happens."""
+    node = Node(replace(OFF, enabled=not wish, pending=not wish), wish=wish)
+    node.noted[names.NODE_REGISTER] = register("hami-core" if wish else "mig")
+    switcher = node.switcher()
+    switcher.settle()
+    assert node.noted[names.NODE_CORDON] == "GPU-a"
+    node.run(20, switcher)
+    assert node.cards["GPU-a"].enabled is wish
+    assert node.clean
+    assert node.changes == [wish]
+    assert node.failures == []
+    version = node.version
+    node.run()
+    assert node.version == version
+
+
+def test_without_a_wish_nothing_happens():
+    """Nor to a card that is left alone."""
+    node = Node(wish=None)
+    node.run()
+    assert (node.version, node.changes) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [
+        {"busy": True},
+        {"instances": (Instance(spot("1g.5gb", 0), 1),), "profiles": A100},
+        {"fault": "lost"},
+    ],
+)
+def test_a_card_that_is_used_waits(busy):
+    """For its processes and instances; nobody is paused for it."""
+    node = Node(replace(OFF, **busy))
+    node.run(60)
+    assert node.changes == []
+    assert PAUSE not in node.noted
+    node.cards["GPU-a"] = OFF
+    node.run()
+    assert node.cards["GPU-a"].enabled
+    assert node.clean
+
+
+def test_a_card_that_pods_have_waits_and_takes_no_new_ones():
+    """It is cordoned from the beginning, so it becomes idle some day."""
+    node = Node()
+    node.pods = frozenset({"GPU-a"})
+    node.run(600)
+    assert (node.changes, node.noted[names.NODE_CORDON]) == ([], "GPU-a")
+    node.pods = frozenset()
+    node.run()
+    assert node.changes == [True]
+
+
+def test_pods_that_nobody_can_tell_count():
+    """A grant that cannot be read may be of this card."""
+    node = Node()
+    node.held = lambda: None
+    node.run()
+    assert node.changes == []
+
+
+def test_a_cordon_that_somebody_else_has_made_stays():
+    """His to lift."""
+    node = Node()
+    node.noted[names.NODE_CORDON] = "GPU-x,GPU-a"
+    node.run()
+    assert node.cards["GPU-a"].enabled
+    assert node.noted[names.NODE_CORDON] == "GPU-x,GPU-a"
+
+
+def test_other_cordons_stay():
+    """Ours goes."""
+    node = Node()
+    node.noted[names.NODE_CORDON] = "GPU-x"
+    node.run()
+    assert node.noted[names.NODE_CORDON] == "GPU-x"
+
+
+def test_a_pod_that_comes_during_the_pause_ends_it():
+    """Then the others have NVML back, and the next pause has another token."""
+    node = Node()
+    node.deaf = True
+    switcher = node.switcher()
+    node.run(10, switcher)
+    first = json.loads(node.noted[PAUSE])["token"]
+    node.pods = frozenset({"GPU-a"})
+    node.run(3, switcher)
+    assert PAUSE not in node.noted
+    node.pods, node.deaf = frozenset(), False
+    node.run(1, switcher)
+    assert json.loads(node.noted[PAUSE])["token"] != first
+    node.run(20, switcher)
+    assert node.changes == [True]
+
+
+def test_who_does_not_let_go_does_not_keep_the_others_waiting():
+    """After a minute they have NVML back; it is tried again later."""
+    node = Node()
+    node.deaf = True
+    switcher = node.switcher()
+    node.run(80, switcher)
+    assert PAUSE not in node.noted
+    assert node.changes == []
+    assert node.failures == [("mode", "NoAnswer")]
+    node.deaf = False
+    node.run(REST_S, switcher)
+    assert node.changes == [True]
+
+
+def test_a_mode_that_stays_pending_is_put_back():
+    """Three attempts; then the card is as it was, and is left alone for a while."""
+    node = Node()
+    node.stubborn = True
+    switcher = node.switcher()
+    node.run(20, switcher)
+    assert node.changes == [True, True, True, False]
+    assert (node.cards["GPU-a"].enabled, node.cards["GPU-a"].pending) == (False, False)
+    assert PAUSE not in node.noted
+    assert node.failures == [("mode", "ResetRequired")] * 3
+    node.stubborn = False
+    node.run(REST_S, switcher)
+    assert node.cards["GPU-a"].enabled
+    assert node.clean
+
+
+def test_a_driver_that_refuses():
+    """Is asked three times."""
+    node = Node()
+
+    def refuse(card, *, enabled):
+        node.changes.append(enabled)
+        raise NvmlFailed(pynvml.NVML_ERROR_UNKNOWN, "unknown error")
+
+    node.set_mode = refuse
+    node.run()
+    assert node.changes == [True] * 3
+    assert node.failures == [("mode", "DriverError")] * 3
+
+
+def test_the_operator_thinks_better_of_it():
+    """What has begun is taken back."""
+    node = Node()
+    node.deaf = True
+    node.run(10)
+    node.wanted = Wish(False)
+    node.run(5)
+    assert node.clean
+    assert node.changes == []
+
+
+def test_a_pause_without_a_change_is_lifted():
+    """Whoever left it."""
+    node = Node(wish=None)
+    node.noted[PAUSE] = json.dumps({"card": "GPU-a", "token": "t"})
+    node.run(2)
+    assert node.clean
+
+
+@pytest.mark.parametrize("dies_at", range(1, 60))
+def test_killed_at_any_call_it_is_finished_by_the_next(dies_at):
+    """With an empty memory."""
+    node = Node()
+    node.dies_at = dies_at
+    node.run(40)
+    assert node.cards["GPU-a"].enabled
+    assert node.clean
+    assert node.calls >= dies_at, "the story has fewer calls"
