@@ -1,4 +1,4 @@
-"""Hygon DCUs and Ascend chips from the pod's limits to its grant, on simulated nodes."""
+"""Other resources from limits to grant: DCUs, Ascend chips on simulated nodes, renamed cards."""
 
 import copy
 import json
@@ -12,12 +12,14 @@ from e2e.pods import container, pod
 from hamikit import names
 from hamikit.ascend import ascend_row
 from hamikit.codec import RegisteredDevice
-from hamikit.devices import HYGON
+from hamikit.devices import HYGON, NVIDIA
 
 pytestmark = pytest.mark.cluster
 NODE = "hami-worker"
 MAPS = ("hami-device-config", "hami-kube-scheduler")
 SYSTEM = ("-n", "hami-system")
+RENAMED = "acme.com/"
+PLUGIN = ("daemonset", "hami-device-plugin", *SYSTEM)
 RIGHTS = Path(__file__).parents[1] / "deploy" / "features" / "lock-protocol" / "cluster-role.yaml"
 B3 = ascend_row("Ascend910B3")
 SECTIONS = """\
@@ -78,21 +80,36 @@ def told_of_vendors(name, value):
 
 
 def with_vendors(maps):
-    """The ConfigMaps' data with both families."""
+    """The ConfigMaps' data with both families and NVIDIA's resources renamed."""
     device, scheduler = (dict(maps[name]) for name in MAPS)
     (key,) = device
-    device[key] += SECTIONS
+    device[key] = device[key].replace("nvidia.com/", RENAMED) + SECTIONS
     (key,) = scheduler
-    names_ = "".join(f"      - {{name: {r}, ignoredByScheduler: true}}\n" for r in B3.resources)
+    more = (*B3.resources, *map(renamed, NVIDIA.resources))
+    names_ = "".join(f"      - {{name: {r}, ignoredByScheduler: true}}\n" for r in more)
     scheduler[key] = scheduler[key].replace("managedResources:\n", f"managedResources:\n{names_}")
     return dict(zip(MAPS, (device, scheduler), strict=True))
 
 
-def settle(kube, maps, templates):
-    """Put settings in place and wait until they are those in use."""
+def renamed(resource):
+    """The name under which this resource of NVIDIA's goes here."""
+    return resource.replace("nvidia.com/", RENAMED)
+
+
+def settle(kube, maps, templates, cards):
+    """Put settings in place and wait until they are those in use; `cards` counts ours."""
     for name, value in maps.items():
         patch(kube, "configmap", name, {"data": value})
+    kube.kubectl("rollout", "restart", *PLUGIN)
     roll(kube, templates)
+    kube.kubectl("rollout", "status", *PLUGIN, "--timeout=180s")
+    wait_until(lambda: offered(kube, cards), 60)
+
+
+def offered(kube, cards):
+    """None once kubelet offers our cards under this name."""
+    found = kube.get("node", NODE)["status"]["allocatable"]
+    return None if int(found.get(cards, 0)) else f"{cards} on {NODE}, which has {found}"
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +119,9 @@ def vendors(kube):
     before = {name: template(kube, name) for name in ("hami-scheduler", "hami-webhook")}
     kube.kubectl("apply", "-f", str(RIGHTS))
     told = {name: told_of_vendors(name, value) for name, value in before.items()}
-    settle(kube, with_vendors(maps), told)
+    settle(kube, with_vendors(maps), told, renamed(NVIDIA.count))
     yield
-    settle(kube, maps, before)
+    settle(kube, maps, before, NVIDIA.count)
     kube.kubectl("delete", "-f", str(RIGHTS))
 
 
@@ -161,3 +178,26 @@ def told(kube, namespace):
     """None once the pod that needs two devices knows why it waits."""
     said = kube.events(namespace, "big")
     return None if any("no available node" in text for text in said) else f"a reason: {said}"
+
+
+def test_renamed_resources(kube, namespace, vendors, audit):
+    """Webhook, scheduler, plugin and quota go by the names of device-config.yaml."""
+    memory = renamed(NVIDIA.memory)
+    hard = {f"limits.{memory}": "3000"}
+    kind = {"apiVersion": "v1", "kind": "ResourceQuota"}
+    kube.create({**kind, "metadata": {"name": "q", "namespace": namespace}, "spec": {"hard": hard}})
+    # No count: the webhook knows that memory alone means one card.
+    kube.create(pod("one", namespace, container("c", {memory: "2000"})))
+    kube.wait_running(namespace, "one")
+    (found,) = kube.pods(namespace)
+    assert found["spec"]["containers"][0]["resources"]["limits"][renamed(NVIDIA.count)] == "1"
+    assert ",NVIDIA,2000," in found["metadata"]["annotations"][names.POD_DEVICES_ALLOCATED]
+    kube.create(pod("two", namespace, container("c", {memory: "2000"})))
+
+    def refused():
+        said = " ".join(kube.events(namespace, "two"))
+        return None if "ResourceQuotaNotFit" in said else f"the quota's refusal in {said!r}"
+
+    wait_until(refused, 60)
+    assert "3000" in kube.refusal(pod("three", namespace, container("c", {memory: "4000"})))
+    assert audit() == []

@@ -1,6 +1,6 @@
 """Whether our own kube-scheduler leads, so that a deposed one's extender binds nothing more.
 
-kube-scheduler's Lease decides: leaseDuration 15 s, renewDeadline 10 s, renewed every second; its
+kube-scheduler's Lease decides: leaseDuration 15 s, renewDeadline 10 s, renewed twice a second; its
 holder is `<hostname>_<uuid>`, and the containers of a pod share the host name.
 """
 
