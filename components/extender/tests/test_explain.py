@@ -3,12 +3,16 @@
 import pytest
 from explain_world import ExplainWorld
 from extender_kit import container, device, make_node, make_pod
+from mig_cards import mig_device
 
 from hami_extender.explain import LEFT_OUT, UnknownPod
+from hami_extender.render import pod_text
 from hami_extender.usage import Kind
 from hamikit.cluster import ApiError, Unreachable
 from hamikit.codec import GrantedDevice
 from hamikit.informer import Change
+from hamikit.instances import Placement as Place
+from hamikit.mig import BlockedPlacement, encode_blocked
 
 
 def test_a_waiting_pod():
@@ -187,3 +191,18 @@ def test_explaining_changes_nothing():
         dict(world.snapshot.ledger.holdings),
         world.snapshot.ledger.nodes["n"].version,
     )
+
+
+def test_where_mig_manager_can_make_no_instance():
+    """Slices and reason of each such place stand with the card."""
+    blocked = [
+        BlockedPlacement("a", "3g.20gb", Place(4, 4), "MadeByHand", 7),
+        BlockedPlacement("a", "1g.5gb", Place(0, 1), "DriverError", 7),
+    ]
+    world = ExplainWorld(make_node("n", mig_device("a"), NODE_MIG_BLOCKED=encode_blocked(blocked)))
+    world.add("p", container(gpu=1, mem=40000))
+    (node,) = world.explain().nodes
+    assert node.reason == "1/1 CardMigTopologyInfeasible"
+    assert node.cards[0].blocked == ("slice 0: DriverError", "slices 4-7: MadeByHand")
+    text = pod_text(world.explain())
+    assert "no MIG instance on slice 0: DriverError, slices 4-7: MadeByHand" in text

@@ -12,7 +12,6 @@ from contextlib import redirect_stdout
 
 import msgspec
 import pytest
-from extender_cluster import LOST_AFTER, LOST_BEFORE
 from extender_kit import device, node_object
 from extender_server import Server
 
@@ -23,6 +22,7 @@ from hami_extender.snapshot import Snapshot
 from hamikit.cluster import ApiError
 from hamikit.devices import NVIDIA
 from hamikit.service import Lifecycle
+from hamikit.testing import LOSE_AFTER, LOSE_BEFORE
 
 
 def free_port():
@@ -186,8 +186,8 @@ def test_people_need_a_token(server, capsys):
 @pytest.mark.parametrize(
     ("fault", "said", "granted"),
     [
-        (LOST_AFTER, "", True),
-        (LOST_BEFORE, "was not written", False),
+        (LOSE_AFTER, "", True),
+        (LOSE_BEFORE, "was not written", False),
         (ApiError(409, "Conflict", "object has been modified"), "was not written", False),
         (ApiError(404, "NotFound", "pods not found"), "404 NotFound", False),
         (ApiError(410, "Gone", "gone"), "410 Gone", False),
@@ -199,7 +199,7 @@ def test_bind_outcomes(server, fault, said, granted):
     with Extender(server) as extender:
         pod = server.add("p")
         extender.seen(pod)
-        server.cluster.faults.append(fault)
+        server.faults.append(fault)
         error = extender.bind(pod)
         assert said in error
         assert bool(error) is not granted

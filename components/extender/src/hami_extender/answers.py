@@ -10,12 +10,16 @@ from hami_extender.placement import Placement, Refusal, Verdict, partitions, pla
 from hami_extender.question import Part, Question
 from hami_extender.usage import NodeState
 from hamikit.footprint import NOTHING, Share, share_of
+from hamikit.mig import BlockedPlacement
 from hamikit.shape import ContainerRequest, PodShape, Role
 
 
 @dataclass(frozen=True, slots=True)
 class CardAnswer:
-    """A card before the container in question; `reason` is empty where the card would do."""
+    """A card before the container in question; `reason` is empty where the card would do.
+
+    `blocked` tells where the node's mig-manager can make no instance, and why.
+    """
 
     uuid: str
     index: int
@@ -30,6 +34,7 @@ class CardAnswer:
     slots: int
     reason: str
     remedy: str
+    blocked: tuple[str, ...] = ()
     held_by: tuple[str, ...] = ()
 
 
@@ -151,6 +156,7 @@ def _card(
         slots=card.slots,
         reason=reason,
         remedy="",
+        blocked=tuple(map(_blocked, card.blocked)),
     )
     room = remedies.Room(
         free_memory_mib=answer.free_memory_mib,
@@ -161,3 +167,9 @@ def _card(
         largest_mib=partition.largest_mib if partition else 0,
     )
     return replace(answer, remedy=remedies.for_card(reason, room))
+
+
+def _blocked(entry: BlockedPlacement) -> str:
+    first, size = entry.placement.start, entry.placement.size
+    place = f"slice {first}" if size == 1 else f"slices {first}-{first + size - 1}"
+    return f"{place}: {entry.reason}"

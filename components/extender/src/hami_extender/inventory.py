@@ -17,7 +17,7 @@ from hamikit.codec import (
 )
 from hamikit.devices import REGISTER_CSV, REGISTER_JSON, DeviceFamily
 from hamikit.instances import MigProfile, Placement
-from hamikit.mig import decode_blocked
+from hamikit.mig import BlockedPlacement, decode_blocked
 from hamikit.objects import Node
 from hamikit.quantity import QuantityError, parse_integer
 
@@ -54,7 +54,7 @@ class Card:
     vendor: str = names.VENDOR_NVIDIA
     network: int | None = None
     profiles: tuple[MigProfile, ...] = ()
-    blocked: tuple[Placement, ...] = ()
+    blocked: tuple[BlockedPlacement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +168,16 @@ def _cards(devices: list[RegisteredDevice], family: DeviceFamily, node: Node) ->
     return tuple(cards.values())
 
 
-def _blocked(node: Node) -> dict[str, tuple[Placement, ...]]:
-    """Card -> where no instance can be made, as far as the node says so."""
+def _blocked(node: Node) -> dict[str, tuple[BlockedPlacement, ...]]:
+    """Card -> where no instance can be made and why, as far as the node says so."""
     try:
         entries = decode_blocked(node.metadata.annotations.get(names.NODE_MIG_BLOCKED, ""))
     except CodecError:
         return {}  # written anew by who wrote it; until then a pod may be sent back
-    found: dict[str, dict[Placement, None]] = {}
+    found: dict[str, dict[Placement, BlockedPlacement]] = {}
     for entry in entries[:MIG_PLACES_MAX]:
-        found.setdefault(entry.gpu_uuid, {})[entry.placement] = None
-    return {uuid: tuple(places) for uuid, places in found.items()}
+        found.setdefault(entry.gpu_uuid, {})[entry.placement] = entry
+    return {uuid: tuple(places.values()) for uuid, places in found.items()}
 
 
 def _card(device: RegisteredDevice, family: DeviceFamily, *, soft: bool) -> Card:

@@ -148,7 +148,8 @@ def partitions(state: NodeState, offer: Offer) -> dict[int, Partition]:
         own = [device.instance for device in granted if device.uuid == card.uuid]
         known = [instance.placement for instance in own if instance is not None]
         if card.profiles and len(known) == len(own):
-            found[position] = Partition(card.profiles, (*known, *card.blocked))
+            blocked = (entry.placement for entry in card.blocked)
+            found[position] = Partition(card.profiles, (*known, *blocked))
     return found
 
 

@@ -56,6 +56,8 @@ def _card(card: CardAnswer) -> Iterator[str]:
         f"{card.memory_mib} MiB, {card.free_cores} of {card.cores}% cores, {card.free_slots} of "
         f"{card.slots} slots"
     )
+    if card.blocked:
+        yield f"      no MIG instance on {', '.join(card.blocked)}"
     if card.held_by:
         yield f"      held by {', '.join(card.held_by)}"
     if card.remedy:

@@ -123,15 +123,16 @@ def merged(value: Object, change: Object) -> Object:
 class ApiServer:
     """Serves a store over HTTP.
 
-    `trouble` is asked about each request (method, path) and returns one of the words above or an
-    empty text; `spread` turns each watch event into those that are sent (duplicates, old news);
-    while `down` is set every connection is cut.
+    `trouble` is asked about each request (method, path): one of the words above, an empty text, or
+    an ApiError raised. `spread` turns a watch event into those that are sent (duplicates, old
+    news). `strangers` are tokens nobody knows. While `down` is set every connection is cut.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.trouble: Callable[[str, str], str] = lambda _method, _path: ""
         self.spread: Callable[[Object], list[Object]] = lambda event: [event]
+        self.strangers: set[str] = set()
         self.down, self.closing = threading.Event(), threading.Event()
         self.generation = 0
         handler = type("Handler", (_Handler,), {"server_side": self})
@@ -193,18 +194,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._said(lambda: self._patch(urlsplit(self.path).path, body))
 
     def _said(self, action: Callable[[], Object]) -> None:
-        side = self.server_side
-        word = side.trouble(self.command, urlsplit(self.path).path)
-        if side.down.is_set() or word == LOSE_BEFORE:
-            self.close_connection = True
-            return
-        status, value = 500, {"reason": "InternalError", "message": "trouble"}
-        if word != FAIL:
-            try:
-                status, value = 200, action()
-            except ApiError as error:
-                status, value = error.status, {"reason": error.reason, "message": error.message}
-        if word == LOSE_AFTER:
+        side, word, lost, status = self.server_side, "", False, 200
+        try:
+            word = side.trouble(self.command, urlsplit(self.path).path)
+            lost = side.down.is_set() or word == LOSE_BEFORE
+            value = {} if lost else _failed() if word == FAIL else action()
+        except ApiError as error:
+            status, value = error.status, {"reason": error.reason, "message": error.message}
+        if lost or word == LOSE_AFTER:
             self.close_connection = True
             return
         data = json.dumps(value).encode()
@@ -231,7 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path.endswith("/binding"):
             return store.bind(_split(path.removesuffix("/binding"))[1], body)
         if path.endswith("reviews"):
-            return {"status": {"authenticated": True, "allowed": True}}
+            known = body["spec"].get("token") not in self.server_side.strangers
+            return {"status": {"authenticated": known, "allowed": True}}
         collection, _ = _split(path)
         meta = body["metadata"]
         meta.setdefault("name", f"{meta.get('generateName', '')}{store.version}")
@@ -280,6 +278,10 @@ class _Handler(BaseHTTPRequestHandler):
                 since = version
                 if where == collection:
                     yield {"type": type_, "object": value}
+
+
+def _failed() -> Object:
+    raise ApiError(500, "InternalError", "trouble")
 
 
 def _split(path: str) -> tuple[str, str]:
