@@ -1,4 +1,4 @@
-"""/explain, the event, the metric and FailedNodes say the same of every node."""
+"""/explain, the event, the metric and FailedNodes say the same; /simulate says it beforehand."""
 
 from collections import Counter
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hami_extender.notices import MESSAGE_LIMIT, TOP_NODES
 from hami_extender.texts import REST, TEXTS, words_of
+from hami_extender.wire import FilterArgs
 
 CARD = st.builds(
     dict,
@@ -88,6 +89,34 @@ def test_all_four_agree(nodes, asks, wish):
     # Asked again, nothing new is said.
     world.filter(pod)
     assert len(world.events) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(NODE, min_size=1, max_size=30), st.lists(ASK, min_size=1, max_size=2), WISH)
+def test_simulate_says_what_becomes_of_the_pod(nodes, asks, wish):
+    """The very devices that filter and prioritize choose, or the very reasons."""
+    world = build(nodes)
+    # Admission would add nothing to these.
+    containers = [container(f"c{i}", **{"mem": 500, "cores": 5, **a}) for i, a in enumerate(asks)]
+    pod = make_pod("p", *containers, **wish)
+    said = world.simulator.simulate(pod, 1000)
+    world.snapshot.on_pod(type("C", (), {"present": pod, "after": pod})())
+    result = world.filter(pod)
+    if not result.node_names:
+        answer = world.explain(limit=1000)
+        assert (said.state, said.nodes, said.reasons) == (
+            "does not fit",
+            answer.nodes,
+            answer.reasons,
+        )
+        return
+    assert (said.state, [node.node for node in said.nodes]) == ("fits", result.node_names)
+    if len(result.node_names) > 1:
+        world.selector.prioritize(FilterArgs(pod, result.node_names))
+    chosen = world.snapshot.ledger.holdings[pod.metadata.uid]
+    assert chosen.node == said.node
+    granted = [(d.uuid, d.memory_mib, d.cores) for slot in chosen.slots for d in slot]
+    assert granted == [(d.uuid, d.memory_mib, d.cores) for d in said.devices]
 
 
 def _cards_add_up(node):
