@@ -148,6 +148,11 @@ class NoEvents:
         raise NoEvents.NVMLError
 
     @staticmethod
+    def nvmlDeviceGetMigMode(_handle):  # noqa: N802
+        """Not supported."""
+        raise NoEvents.NVMLError
+
+    @staticmethod
     def nvmlDeviceGetFieldValues(_handle, _fields):  # noqa: N802
         """Not supported."""
         raise NoEvents.NVMLError

@@ -14,11 +14,13 @@ from plugin_kit import CARDS, NVIDIA_SPEC, Node, make_pod
 from hami_device_plugin import inventory
 from hami_device_plugin.access import Access
 from hami_device_plugin.answer import CdiTelling, token
+from hami_device_plugin.carving import Capabilities
 from hami_device_plugin.cdifiles import CdiFiles
 from hami_device_plugin.hostfiles import HostFiles
 from hami_device_plugin.identity import Checkpoint, IdentityError, parse
+from hami_device_plugin.parts import Parts
 from hami_device_plugin.pods import Pods
-from hami_device_plugin.preparer import Parts, Preparer
+from hami_device_plugin.preparer import Preparer
 from hami_device_plugin.refusal import Refusal
 from hami_device_plugin.settings import Settings
 from hami_device_plugin.stock import Stock
@@ -98,6 +100,8 @@ class Here:
             access=Always(),
             report=lambda *said: self.told.append(said),
             cdi_telling=CdiTelling(),
+            divisions=lambda _: None,
+            capabilities=Capabilities(),
         )
         self.preparer = Preparer(parts)
 

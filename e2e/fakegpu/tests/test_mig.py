@@ -297,6 +297,20 @@ def test_a_container_sees_the_instances_whose_nodes_it_has(a100, monkeypatch):
     assert ask(a100, "[n.nvmlDeviceGetGpuInstanceId(m) for m in migs()]") == [8]
 
 
+def test_an_administrator_switches_by_hand(make_node):
+    """`fakegpu mig CARD on`, which fails while somebody has the card open."""
+    node = make_node("a100.txt")
+    with holder(node) as other:
+        with pytest.raises(Exception, match="returned non-zero"):
+            node.cli("mig", "1", "on")
+        other.communicate("\n")
+    node.cli("mig", "1", "on")
+    mode = "n.nvmlDeviceGetMigMode(card({}))"
+    assert [ask(node, mode.format(i)) for i in (0, 1)] == [[0, 0], [1, 1]]
+    node.cli("mig", "1", "off")
+    assert ask(node, mode.format(1)) == [0, 0]
+
+
 def test_nvidia_smi_lists_instances_under_their_card(a100):
     """As `nvidia-smi -L` does."""
     uuid = a100.cli("cut", "0", "1g.5gb", "3").strip()

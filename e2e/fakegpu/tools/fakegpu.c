@@ -24,6 +24,7 @@ const char usage[] =
     "       fakegpu restore --state FILE CARD          the card is back, reset\n"
     "       fakegpu reset   --state FILE CARD          as nvidia-smi --gpu-reset: a pending MIG "
     "mode is on\n"
+    "       fakegpu mig     --state FILE CARD on|off   MIG mode, as nvidia-smi -mig\n"
     "       fakegpu cut     --state FILE CARD PROFILE START   a MIG instance, made by hand\n"
     "       fakegpu fail    --state FILE SYMBOL COUNT CODE [SKIP]   its next calls answer with "
     "CODE,\n"
@@ -278,7 +279,7 @@ int main(int argc, char **argv) {
         {"gc", run_gc},           {"xid", run_xid},         {"lose", run_lose},
         {"restore", run_restore}, {"nodes", run_nodes},     {"ecc", run_ecc},
         {"fail", run_fail},       {"busy", run_busy},       {"reset", run_reset},
-        {"cut", run_cut},
+        {"cut", run_cut},         {"mig", run_mig},
     };
     struct options o = {
         .state = getenv("FAKEGPU_STATE"), .seed = "", .node_root = "/run/nvidia/driver"};

@@ -45,6 +45,23 @@ int run_reset(const struct options *o) {
     return rc == 0 ? 0 : complain("card %d is in use by another client; close it first", card);
 }
 
+int run_mig(const struct options *o) {
+    struct fg fg;
+    int card;
+    if (open_card(o, &fg, 2, &card) != 0)
+        return 1;
+    bool on = strcmp(o->rest[1], "on") == 0;
+    if (!on && strcmp(o->rest[1], "off") != 0)
+        return complain("'%s' is neither on nor off", o->rest[1]);
+    if (!fg.st->cards[card].mig_capable)
+        return complain("card %d knows no MIG", card);
+    int rc = fg_mig_set_mode(&fg, card, on);
+    fg_release(&fg);
+    return rc == 0 ? 0
+                   : complain("MIG of card %d is pending: %s", card,
+                              rc == -EBUSY ? "in use by another client" : "reset required");
+}
+
 static int profile_named(const struct fg_card *card, const char *name) {
     for (uint32_t i = 0; i < card->nprofiles; i++)
         if (strcmp(card->profiles[i].name, name) == 0)

@@ -39,6 +39,7 @@ void print_busy(struct fg *fg, int card);
 /* mig.c */
 int run_fail(const struct options *o);
 int run_reset(const struct options *o);
+int run_mig(const struct options *o);
 int run_cut(const struct options *o);
 
 #endif

@@ -17,6 +17,7 @@ from hami_device_plugin.cdifiles import CdiFiles
 from hami_device_plugin.config import Config
 from hami_device_plugin.daemon import SOCKET_FOLDER, Daemon
 from hami_device_plugin.hostfiles import HostFiles
+from hami_device_plugin.mig import Divisions
 from hami_device_plugin.settings import Settings
 from hami_device_plugin.settings_files import SettingsFiles, load
 from hami_device_plugin.uninstall import Uninstaller
@@ -57,7 +58,9 @@ def main() -> int:
 
 def once(nvml: Nvml, settings: Settings) -> int:
     """Print what would be announced, and change nothing."""
-    devices = inventory.announced(nvml.cards(), settings)
+    cards, handles = nvml.cards(), nvml.handles()
+    divisions = Divisions(nvml.open, lambda: settings.mig_groups).look(handles)
+    devices = inventory.announced(cards, settings, divisions=divisions)
     print(encode_register(devices))
     print(f"{sum(device.count for device in devices)} slots of {settings.family.count}")
     return 0

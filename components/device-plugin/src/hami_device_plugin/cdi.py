@@ -105,7 +105,7 @@ def node_spec(path: str, document: Any) -> NodeSpec | None:
         plain = json.loads(json.dumps(document, allow_nan=False))
         msgspec.convert(plain, _Document)
         version = plain["cdiVersion"]
-        _order(version)
+        version_order(version)
     except (TypeError, ValueError, RecursionError, msgspec.ValidationError, CdiError) as error:
         raise CdiError(f"{path} is no CDI specification: {error}; generate it anew") from error
     devices: dict[str, Edits] = {}
@@ -149,7 +149,7 @@ def card_edits(specs: Sequence[NodeSpec], cards: Sequence[tuple[str, int]]) -> t
         if spec.common not in commons:
             commons.append(spec.common)
         versions.append(spec.version)
-    return max(versions, key=_order), merge([*commons, *chosen])
+    return max(versions, key=version_order), merge([*commons, *chosen])
 
 
 def _find(specs: Sequence[NodeSpec], uuid: str, index: int) -> tuple[NodeSpec, str]:
@@ -216,13 +216,18 @@ def specification(name: str, version: str, edits: Edits) -> dict[str, Any]:
     """The whole document for one container's device."""
     needed = [since for field, since in _SINCE.items() if edits.get(field)]
     return {
-        "cdiVersion": max(version, MIN_VERSION, *needed, key=_order),
+        "cdiVersion": max(version, MIN_VERSION, *needed, key=version_order),
         "kind": names.CDI_KIND,
         "devices": [{"name": name, "containerEdits": dict(edits)}],
     }
 
 
-def _order(version: str) -> tuple[int, ...]:
+def version_order(version: str) -> tuple[int, ...]:
+    """What CDI versions are compared by.
+
+    Raises:
+        CdiError: it is none.
+    """
     try:
         return tuple(int(part) for part in version.removeprefix("v").split("."))
     except ValueError as error:

@@ -14,6 +14,7 @@ from hami_device_plugin.access import CardAccess
 from hami_device_plugin.afresh import DriverReplaced, SettingsChanged, StartAfresh
 from hami_device_plugin.allocate import Allocator, Locked
 from hami_device_plugin.broadcast import Broadcast
+from hami_device_plugin.carving import Capabilities
 from hami_device_plugin.cdifiles import CdiFiles
 from hami_device_plugin.config import Config
 from hami_device_plugin.connecting import Connects, connect
@@ -23,8 +24,10 @@ from hami_device_plugin.identity import IdentityError
 from hami_device_plugin.kubelet import Registrar
 from hami_device_plugin.listening import is_same, listen
 from hami_device_plugin.metrics import Metrics
+from hami_device_plugin.mig import Divisions
+from hami_device_plugin.parts import Parts
 from hami_device_plugin.pods import Pods
-from hami_device_plugin.preparer import Parts, Preparer
+from hami_device_plugin.preparer import Preparer
 from hami_device_plugin.prestart import Prestart
 from hami_device_plugin.readers import Readers
 from hami_device_plugin.runtime import Runtime
@@ -72,12 +75,14 @@ class Daemon:
         self.lifecycle.ready_when("cluster", self._cluster_missing)
         self.checkpoint = CheckpointFile(config.checkpoint)
         self.stock = Stock(settings.family.count, self.checkpoint.read)
+        self.divisions = Divisions(nvml.open, lambda: self.settings.mig_groups)
         self.standing = Standing(
             settings,
             self.stock,
             self.metrics,
             on_news=self._tell,
             nvml=nvml.open if config.topology else None,
+            divide=self.divisions.look,
         )
         self.loop = asyncio.get_running_loop()
         self.news = Broadcast(self.loop)
@@ -183,6 +188,8 @@ class Daemon:
             access=self.access,
             report=self._warn,
             cdi_telling=self.config.cdi_telling,
+            divisions=self.divisions.of,
+            capabilities=Capabilities(),
         )
 
     async def _start_cluster(self, preparer: Preparer) -> None:

@@ -16,12 +16,24 @@ class GrantError(Exception):
     """A pod has no grant that can be carried out; the text says why and what to do."""
 
 
+class Instance(msgspec.Struct, frozen=True):
+    """A MIG device: its UUID, and the ids of its GPU and compute instance."""
+
+    uuid: str
+    gpu_instance: int
+    compute_instance: int
+
+
 class Slice(msgspec.Struct, frozen=True):
-    """A share of one card: MiB, and percent of its compute (0 or 100: no limit)."""
+    """A share of one card: MiB, and percent of its compute (0 or 100: no limit).
+
+    On a card in MIG mode it is an instance, known from the first start on.
+    """
 
     uuid: str
     memory_mib: int
     cores: int
+    instance: Instance | None = None
 
 
 class ContainerGrant(msgspec.Struct, frozen=True):
@@ -32,6 +44,11 @@ class ContainerGrant(msgspec.Struct, frozen=True):
     slices: tuple[Slice, ...]
     priority: int = 1
     cdi_name: str = ""
+
+    @property
+    def divided(self) -> bool:
+        """Whether it has MIG instances, which limit it themselves."""
+        return any(part.instance for part in self.slices)
 
 
 class PodGrant(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hami_device_plugin.grant import ContainerGrant, PodGrant
+from hamikit import names
 from hamikit.codec import RegisteredDevice
 from hamikit.footprint import NOTHING, Footprint, Share, footprint, share_of
 
@@ -69,6 +70,8 @@ def excess(
         for what, has, wants, total in limits:
             if has + wants > total:
                 return Excess(uuid, what, has, wants, total, holders)
+        if card.mode == names.MODE_MIG:  # seven sevenths, each rounded up, are more than 100
+            continue
         # Who has a card alone may have more percent than core scaling below 1 leaves of it.
         too_much = bool(held.slots) if both.exclusive else both.cores > card.devcore
         if too_much:

@@ -1,13 +1,17 @@
 """What the node has to give: cards as announced to schedulers, slots as announced to kubelet."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
+from hami_device_plugin.mig import Division
 from hami_device_plugin.settings import Settings
+from hamikit import names
 from hamikit.codec import RegisteredDevice
 from hamikit.gpu import Card
 
 SLOT_PREFIX = "slot-"
+NONE: Mapping[str, Division] = MappingProxyType({})
 
 
 def merge(known: Iterable[Card], seen: Iterable[Card]) -> tuple[Card, ...]:
@@ -18,11 +22,16 @@ def merge(known: Iterable[Card], seen: Iterable[Card]) -> tuple[Card, ...]:
 
 
 def announced(
-    cards: Iterable[Card], settings: Settings, unhealthy: Collection[str] = ()
+    cards: Iterable[Card],
+    settings: Settings,
+    unhealthy: Collection[str] = (),
+    divisions: Mapping[str, Division] = NONE,
 ) -> tuple[RegisteredDevice, ...]:
     """The cards as the register annotation lists them (form: HAMi v2.10).
 
-    A card whose memory nobody knows cannot be shared out and is left out.
+    A card whose memory nobody knows cannot be shared out and is left out. Mode `mig` is for cards
+    that know MIG; the others of the node are shared as ever. A card whose MIG mode is not what the
+    node's mode needs, or that has no profile, gets no pods.
     """
     found: list[RegisteredDevice] = []
     for card in cards:
@@ -30,20 +39,30 @@ def announced(
         hidden = card.uuid in settings.hidden_uuids or card.index in settings.hidden_indexes
         if hidden or not memory:
             continue
+        division = divisions.get(card.uuid)
+        mode = _mode(settings, division)
+        divided = mode == names.MODE_MIG
+        fits = division is None or (bool(division.profiles) if divided else not division.on)
         found.append(
             RegisteredDevice(
                 id=card.uuid,
                 index=card.index,
                 count=settings.split_count,
-                devmem=int(memory * settings.memory_scaling),
-                devcore=int(100 * settings.core_scaling),
+                devmem=memory if divided else int(memory * settings.memory_scaling),
+                devcore=100 if divided else int(100 * settings.core_scaling),
                 type=_type(card.name),
                 numa=card.numa or 0,
-                mode=settings.mode,
-                health=card.healthy and card.uuid not in unhealthy,
+                mode=mode,
+                mig_profiles=division.profiles if division and divided else (),
+                health=card.healthy and fits and card.uuid not in unhealthy,
             )
         )
     return tuple(found)
+
+
+def _mode(settings: Settings, division: Division | None) -> str:
+    knows_none = settings.mode == names.MODE_MIG and division is None
+    return names.MODE_HAMI_CORE if knows_none else settings.mode
 
 
 def _type(name: str) -> str:

@@ -3,18 +3,15 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 import structlog
 
-from hami_device_plugin import cdi, lock
-from hami_device_plugin.access import CardAccess
-from hami_device_plugin.answer import CdiTelling, spelled_out
+from hami_device_plugin import carving, cdi, lock
+from hami_device_plugin.answer import spelled_out
 from hami_device_plugin.api.deviceplugin_pb2 import ContainerAllocateResponse
 from hami_device_plugin.cdi import CdiError
-from hami_device_plugin.cdifiles import CdiFiles
 from hami_device_plugin.grant import (
     ContainerGrant,
     GrantError,
@@ -23,14 +20,12 @@ from hami_device_plugin.grant import (
     pod_grant,
     slices_of,
 )
-from hami_device_plugin.hostfiles import HostFiles, NotDelivered
-from hami_device_plugin.identity import Checkpoint, Held, IdentityError
+from hami_device_plugin.hostfiles import NotDelivered
+from hami_device_plugin.identity import Held, IdentityError
 from hami_device_plugin.invariant import excess
 from hami_device_plugin.limits import control
-from hami_device_plugin.pods import Pods
+from hami_device_plugin.parts import Parts
 from hami_device_plugin.refusal import NoGrant, PodUnknown, Refusal
-from hami_device_plugin.settings import Settings
-from hami_device_plugin.stock import Stock
 from hamikit import names
 from hamikit.codec import RegisteredDevice
 from hamikit.objects import Pod
@@ -39,23 +34,6 @@ from hamikit.region import RegionError
 log = structlog.get_logger()
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the preparation works with."""
-
-    node: str
-    settings: Callable[[], Settings]
-    stock: Stock
-    read_checkpoint: Callable[[], Checkpoint]
-    pods: Pods
-    files: HostFiles
-    cdi: CdiFiles
-    access: CardAccess
-    report: Callable[[Pod, str, str], None]
-    """Writes a warning event: pod, reason, text."""
-    cdi_telling: CdiTelling
 
 
 class Preparer:
@@ -127,7 +105,7 @@ class Preparer:
             self._adopt()
         mine = [holder for holder in holders if holder.pod_uid == uid]
         try:
-            grant = self._named(self._grant(pod), mine)
+            grant = self._carved(self._named(self._grant(pod), mine), pod, mine)
         except GrantError as error:
             self.report(pod, str(error))
             raise NoGrant(str(error)) from error
@@ -156,17 +134,25 @@ class Preparer:
         containers = tuple(named.get(c.name, c) for c in grant.containers)
         return msgspec.structs.replace(grant, containers=containers)
 
+    def _carved(self, grant: PodGrant, pod: Pod, holders: Iterable[Held]) -> PodGrant:
+        """The grant with the MIG instances of these containers, which must have been made."""
+        family = self._parts.settings().family
+        starting = {holder.container for holder in holders}
+        return carving.with_instances(grant, pod, self._cards(grant), family, starting)
+
     def _carry_out(self, grant: PodGrant, containers: Iterable[ContainerGrant]) -> list[str]:
         cards = self._cards(grant)
-        files = self._parts.files
+        files, version = self._parts.files, grant.library
         try:
-            version = files.library(grant.library)
+            if not all(container.divided for container in grant.containers):
+                version = files.library(grant.library)
         except NotDelivered as error:
             raise Refusal("library", str(error), late=True) from error
         admitted = msgspec.structs.replace(grant, library=version, checked=True)
         known = self.admitted.get(grant.uid)
         if known is None or not known.checked:
-            too_much = excess(grant, self._existing(grant.uuids), cards)
+            others = self._existing(grant.uuids)
+            too_much = carving.doubly_given(grant, others) or excess(grant, others, cards)
             if too_much is not None:
                 raise Refusal("card-full", f"pod {grant.key} must wait: {too_much}", late=True)
         try:
@@ -208,8 +194,9 @@ class Preparer:
             version, edits = self._edits(grant, container, cards)
             document = cdi.specification(container.cdi_name, version, edits)
         self._keep(grant)
-        limits = control(container, parts.settings())
-        parts.files.put_limits(grant.uid, container.name, limits)
+        if not container.divided:
+            limits = control(container, parts.settings())
+            parts.files.put_limits(grant.uid, container.name, limits)
         return document is not None and parts.cdi.write(container.cdi_name, document)
 
     def _edits(
@@ -219,9 +206,18 @@ class Preparer:
         parts = self._parts
         paths = parts.files.paths(grant.uid, container.name, grant.library)
         version, edits, visible = cdi.MIN_VERSION, cdi.NOTHING, names.VISIBLE_VOID
-        if parts.access.now.way == names.CARDS_BY_RUNTIME:
-            visible = ",".join(part.uuid for part in container.slices)
-        elif not self._by_name():
+        by_runtime = parts.access.now.way == names.CARDS_BY_RUNTIME
+        if by_runtime:
+            visible = carving.visible(container)
+        if container.divided:
+            some: list[cdi.Edits] = []
+            if not by_runtime:
+                specs = parts.cdi.node_specs()
+                version, some = carving.instance_edits(
+                    specs, container, parts.divisions, parts.capabilities
+                )
+            return version, cdi.merge([*some, carving.our_edits(visible)])
+        if not (by_runtime or self._by_name()):
             version, edits = cdi.card_edits(parts.cdi.node_specs(), _indexed(container, cards))
         ours = cdi.our_edits(
             container,
@@ -258,6 +254,11 @@ class Preparer:
                 f"{unknown[0]}"
             )
         grant = self._first(pod, turn)
+        if any(card.mode == names.MODE_MIG for card in self._cards(grant).values()):
+            raise lock.LockError(
+                "MIG instances need late binding: with HAMi's lock kubelet would have to wait for "
+                "them in Allocate; see `binding` in device-config.yaml"
+            )
         cards = [lock.physical_id(s) for s in ids] if settings.prefer_ids else None
         name = pod.all_containers[turn.index].name
         grant = grant.with_slices(name, slices_of(turn.devices, cards))

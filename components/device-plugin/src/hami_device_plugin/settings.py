@@ -28,6 +28,13 @@ class Wish(StrEnum):
     AUTO = "auto"
 
 
+class MigGroup(msgspec.Struct, frozen=True):
+    """Card models, by parts of their names, and the MIG profiles that are announced of them."""
+
+    models: tuple[str, ...]
+    profiles: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How this node's cards are shared out.
@@ -45,6 +52,7 @@ class Settings:
     core_scaling: float = 1.0
     preconfigured_memory_mib: int = 0
     mode: str = names.MODE_HAMI_CORE
+    mig_groups: tuple[MigGroup, ...] = ()
     disable_core_limit: bool = False
     env_may_loosen: bool = False
     overhead: Overhead = Overhead.STRICT
@@ -108,7 +116,12 @@ def cluster_settings(section: Mapping[str, Any]) -> Settings:
     Raises:
         ConfigError: a value of the wrong kind; names the key.
     """
-    plain = Settings(family=nvidia_family(dict(section)))
+    groups = _lowered(section).get("migprofileallowlist") or []
+    try:
+        listed = msgspec.convert(groups, tuple[MigGroup, ...])
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"nvidia: migProfileAllowlist is {groups!r}: {error}") from error
+    plain = Settings(family=nvidia_family(dict(section)), mig_groups=listed)
     return _checked(_overlaid(plain, _lowered(section), _KEYS, "nvidia"))
 
 

@@ -1,6 +1,6 @@
 """What this node has to give as of now: the last report of its cards under the operator's word."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -9,12 +9,16 @@ from hami_device_plugin import inventory, links
 from hami_device_plugin.health import Report
 from hami_device_plugin.lock import physical_id
 from hami_device_plugin.metrics import Metrics
+from hami_device_plugin.mig import Division
 from hami_device_plugin.settings import Settings, changes
 from hami_device_plugin.stand import Stand
 from hami_device_plugin.stock import Stock
 from hami_device_plugin.topology import Scores, encode_scores
+from hamikit.gpu import Card
 
 log = structlog.get_logger()
+
+Handles = Sequence[tuple[Card, Any]]
 
 
 class Standing:
@@ -31,9 +35,12 @@ class Standing:
         *,
         on_news: Callable[[], None],
         nvml: Callable[[], Any] | None = None,
+        divide: Callable[[Handles], Mapping[str, Division]] = lambda _: {},
     ) -> None:
         self.settings = settings
         self._stock, self._metrics, self._on_news, self._nvml = stock, metrics, on_news, nvml
+        self._divide = divide
+        self._divisions: Mapping[str, Division] = {}
         self._report: Report | None = None
         self._scored: tuple[str, ...] = ()
         self._scores: Scores = {}
@@ -45,6 +52,8 @@ class Standing:
         self._metrics.tell_unfit(report.ills)
         self._metrics.nvml.set(report.fault is None)
         scored = self._score(report)
+        if report.handles:
+            self._divisions = self._divide(report.handles)
         if self._take_over(report) or scored or fault_is_news:
             self._on_news()
 
@@ -56,7 +65,7 @@ class Standing:
             self._on_news()
 
     def _take_over(self, report: Report) -> bool:
-        devices = inventory.announced(report.cards, self.settings, report.ills)
+        devices = inventory.announced(report.cards, self.settings, report.ills, self._divisions)
         healthy = sum(device.health for device in devices)
         self._metrics.count_cards(healthy, len(devices) - healthy)
         news = self._stock.update(devices)

@@ -1,0 +1,137 @@
+"""What MIG can make of each card: profiles and their places, as NVML tells them."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ctypes import byref, c_uint
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from hami_device_plugin.settings import MigGroup
+from hamikit.gpu import Card, GpuError
+from hamikit.instances import MigProfile, Placement
+
+log = structlog.get_logger()
+
+_PLAIN = re.compile(r"\d+g\.[^+-]+")
+"""Profiles without a variant's suffix, such as +me, -me, +gfx."""
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """A card that knows MIG; `profiles` are empty while the mode is off."""
+
+    on: bool
+    minor: int
+    profiles: tuple[MigProfile, ...] = ()
+
+
+class Divisions:
+    """Looks at the cards' modes; profiles are asked for once, they stay while the mode does.
+
+    `groups` is the operator's allow list as of now.
+    """
+
+    def __init__(
+        self, nvml: Callable[[], Any], groups: Callable[[], Sequence[MigGroup]] = lambda: ()
+    ) -> None:
+        self._nvml, self._groups = nvml, groups
+        self._offered: dict[str, tuple[MigProfile, ...]] = {}
+        self._now: dict[str, Division] = {}
+
+    def of(self, uuid: str) -> Division | None:
+        """A card as it was at the last look; None for one that knows no MIG."""
+        return self._now.get(uuid)
+
+    def look(self, handles: Sequence[tuple[Card, Any]]) -> Mapping[str, Division]:
+        """Every card that knows MIG, those too that do not answer now."""
+        try:
+            nvml = self._nvml()
+        except GpuError:
+            return self._now
+        found = dict(self._now)
+        for card, handle in handles:
+            division = self._division(nvml, card, handle)
+            if division is None:
+                found.pop(card.uuid, None)
+            else:
+                found[card.uuid] = division
+        self._now = found
+        return found
+
+    def _division(self, nvml: Any, card: Card, handle: Any) -> Division | None:
+        try:
+            on = bool(nvml.nvmlDeviceGetMigMode(handle)[0])
+            if not on:
+                self._offered.pop(card.uuid, None)
+            elif card.uuid not in self._offered:
+                self._offered[card.uuid] = tuple(_profiles(nvml, handle))
+            minor = int(nvml.nvmlDeviceGetMinorNumber(handle))
+        except nvml.NVMLError as error:
+            log.debug("card is not asked for MIG", uuid=card.uuid, error=str(error))
+            return None
+        profiles = chosen(card.name, self._offered.get(card.uuid, ()), self._groups())
+        return Division(on, minor, profiles)
+
+
+def _profiles(nvml: Any, handle: Any) -> Iterator[MigProfile]:
+    """All profiles of a card whose mode is on; `core` is what HAMi v2.10 makes of it."""
+    found = []
+    for number in range(nvml.NVML_GPU_INSTANCE_PROFILE_COUNT):
+        try:
+            info = nvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, number, version=2)
+            found.append((info, _places(nvml, handle, info.id)))
+        except nvml.NVMLError as error:
+            log.debug("not a profile of this card", number=number, error=str(error))
+    most = max((info.multiprocessorCount for info, _ in found), default=1)
+    for info, places in found:
+        name = info.name.decode() if isinstance(info.name, bytes) else info.name
+        yield MigProfile(
+            name.removeprefix("MIG "),
+            int(info.memorySizeMB),
+            -(-info.multiprocessorCount * 100 // most),
+            int(info.sliceCount),
+            places,
+        )
+
+
+def _places(nvml: Any, handle: Any, profile: int) -> tuple[Placement, ...]:
+    ask, count = nvml.nvmlDeviceGetGpuInstancePossiblePlacements, c_uint()
+    ask(handle, profile, None, byref(count))
+    found = (nvml.c_nvmlGpuInstancePlacement_t * count.value)()
+    ask(handle, profile, found, byref(count))
+    return tuple(Placement(place.start, place.size) for place in found[: count.value])
+
+
+def chosen(
+    model: str, offered: Sequence[MigProfile], groups: Sequence[MigGroup] = ()
+) -> tuple[MigProfile, ...]:
+    """The profiles of a model that are announced: those of the allow list, else the useful ones.
+
+    Of several groups the one counts that names the model most exactly: H20 is no H200. Without a
+    group: one profile of each number of slices, if it has more memory than those with fewer.
+    """
+    matching = [(len(m), group) for group in groups for m in group.models if m in model]
+    if not matching:
+        return tuple(_useful(offered))
+    _, group = max(matching, key=lambda pair: pair[0])
+    named = (_named(name, offered) for name in group.profiles)
+    return tuple(dict.fromkeys(profile for profile in named if profile is not None))
+
+
+def _useful(offered: Sequence[MigProfile]) -> Iterator[MigProfile]:
+    memory = 0
+    for slices in sorted({profile.slices for profile in offered}):
+        plain = _named(f"{slices}g.", offered)
+        if plain is not None and plain.memory_mib > memory:
+            memory = plain.memory_mib
+            yield plain
+
+
+def _named(name: str, offered: Sequence[MigProfile]) -> MigProfile | None:
+    """The profile of this name, else the plain one of as many slices: drivers spell 7g.79gb so."""
+    prefix = name.partition(".")[0] + "."
+    plain = [p for p in offered if p.name.startswith(prefix) and _PLAIN.fullmatch(p.name)]
+    exact = next((p for p in offered if p.name == name), None)
+    return exact or min(plain, key=lambda p: p.memory_mib, default=None)

@@ -1,0 +1,114 @@
+"""Containers on MIG instances: the plugin on a simulated card that is cut while it runs."""
+
+import asyncio
+import json
+import subprocess
+
+import grpc
+import pytest
+from plugin_api import ApiServer
+from plugin_kit import FakeKubelet, make_pod, run
+from plugin_process import Process, build_fakegpu, install_cards, listed, registered, until
+
+from hami_device_plugin.api import deviceplugin_pb2 as api
+from hamikit import names
+
+
+@pytest.fixture(scope="session")
+def fakegpu(tmp_path_factory):
+    """The simulated driver, built once."""
+    return build_fakegpu(tmp_path_factory.mktemp("fakegpu"))
+
+
+@pytest.fixture
+def simulate(node, fakegpu):
+    """Four cards on the node, the first two in MIG mode; how to ask the simulation."""
+    install_cards(node, fakegpu)
+
+    def simulate(verb, *what):
+        state = node.root / "driver/run/nvidia-fake/state"
+        done = subprocess.run(
+            [fakegpu, verb, "--state", state, *what], check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    simulate("mig", "0", "on")
+    simulate("mig", "1", "on")
+    return simulate
+
+
+@pytest.fixture
+def mig_mode(node):
+    """The node's config.json says `operatingmode: mig`."""
+    path = node.root / "config.json"
+    path.write_text(json.dumps({"nodeconfig": [{"name": "n1", "operatingmode": "mig"}]}))
+    return f"--node-config-file={path}"
+
+
+def reservation(uuid, start, **made):
+    """The annotation of one instance for the pod's only container."""
+    place = {"start": start, "size": 1}
+    entry = {"containerIndex": 0, "deviceIndex": 0, "gpuUUID": uuid, "profile": "1g.5gb"}
+    return json.dumps([{**entry, "placement": place, **made}])
+
+
+def pod_on(uid, uuid, start, **made):
+    """A pod with a reservation, or with its record."""
+    pod = make_pod(uid, f"{uuid},NVIDIA,4864,15:;")
+    pod.metadata.annotations[names.POD_MIG_ALLOCATIONS] = reservation(uuid, start, **made)
+    return pod
+
+
+def test_a_container_waits_for_its_instance_and_gets_its_device(node, simulate, mig_mode):
+    """The call ends with the record on the pod; no limiter, the card's and the instance's nodes."""
+
+    async def scenario(server):
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        async with Process(node, server, mig_mode):
+            await listed(kubelet, 20)
+            cards = await until(lambda: registered(server), "the register annotation")
+            assert [card.mode for card in cards] == ["mig"] * 4
+            assert [card.health for card in cards] == [True, True, False, False]
+            profiles = [profile.name for profile in cards[1].mig_profiles]
+            assert profiles == ["1g.5gb", "2g.10gb", "3g.20gb", "7g.40gb"]
+            uuid = cards[1].id
+            server.put(pod_on("u1", uuid, 3))
+            name = await kubelet.admit("u1", "c", ["slot-0000"])
+            start = asyncio.create_task(kubelet.start_container(["slot-0000"]))
+            await kubelet.plugin.call("GetDevicePluginOptions", api.Empty())
+            assert node.specs() == {}
+            mig = simulate("cut", "1", "1g.5gb", "3")
+            made = {"migUUID": mig, "gpuInstanceID": 10, "computeInstanceID": 0}
+            server.put(pod_on("u1", uuid, 3, **made))
+            await asyncio.wait_for(start, 30)
+            spec = node.specs()[name]
+            assert spec["env"] == ["NVIDIA_VISIBLE_DEVICES=void"]
+            paths = [device["path"] for device in spec["deviceNodes"]]
+            caps = [f"/dev/nvidia-caps/nvidia-cap{cap}" for cap in (228, 229)]
+            assert paths == ["/dev/nvidia-uvm", "/dev/nvidiactl", "/dev/nvidia1", *caps]
+            assert not any("vgpu" in mount["containerPath"] for mount in spec["mounts"])
+            assert list((node.vgpu / "containers").iterdir()) == []
+        await kubelet.stop()
+
+    with ApiServer() as server:
+        run(scenario(server))
+
+
+def test_an_instance_that_never_comes_is_told(node, simulate, mig_mode):
+    """Within the time that a start may take, in the event's words."""
+
+    async def scenario(server):
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        async with Process(node, server, mig_mode, "--prestart-seconds=0.3"):
+            await listed(kubelet, 20)
+            cards = await until(lambda: registered(server), "the register annotation")
+            server.put(pod_on("u1", cards[0].id, 0))
+            await kubelet.admit("u1", "c", ["slot-0000"])
+            with pytest.raises(grpc.aio.AioRpcError, match="which mig-manager has not made yet"):
+                await kubelet.start_container(["slot-0000"])
+        await kubelet.stop()
+
+    with ApiServer() as server:
+        run(scenario(server))
