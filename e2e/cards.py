@@ -70,11 +70,14 @@ def device_nodes(count: int) -> str:
 
 def ledger(node: str) -> dict[str, list[dict[str, object]]]:
     """What the fake cards of a node know about their memory and processes."""
-    state = lab_config.load().state / "nodes" / node / "driver" / STATE_IN_ROOT
-    found: dict[str, list[dict[str, object]]] = json.loads(
-        _run(str(build_folder() / "fakegpu"), "ledger", "--state", str(state))
-    )
+    found: dict[str, list[dict[str, object]]] = json.loads(simulate(node, "ledger"))
     return found
+
+
+def simulate(node: str, verb: str, *what: str) -> str:
+    """Have something happen to the fake cards of a node; what their tool prints."""
+    state = lab_config.load().state / "nodes" / node / "driver" / STATE_IN_ROOT
+    return _run(str(build_folder() / "fakegpu"), verb, "--state", str(state), *what)
 
 
 def audit(kube: Kube) -> list[dict[str, str]]:

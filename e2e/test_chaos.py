@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from e2e.kills import BORNE, VICTIMS, forgiven, kill
 from e2e.kube import Deadline, wait_until
 from e2e.pods import container, deployment, pod, slice_of
 from e2e.report import differences
@@ -16,71 +17,7 @@ REPLICAS = 8
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "1"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 
-# What to kill: (the program as /proc/<pid>/cmdline shows it, the nodes it runs on).
-VICTIMS = {
-    "kubelet": ("/usr/bin/kubelet", ("hami-worker",)),
-    "containerd": ("/usr/local/bin/containerd", ("hami-worker",)),
-    "device-plugin": ("hami-device-plugin", ("hami-worker", "hami-control-plane")),
-    "extender": ("hami-extender", ("hami-worker", "hami-control-plane")),
-    "webhook": ("hami-webhook", ("hami-worker", "hami-control-plane")),
-    "api-server": ("kube-apiserver", ("hami-control-plane",)),
-}
-
-# How a victim that runs in a pod gets rid of kubelet's growing back-off, which is minutes long
-# after some kills in a row and not what is tested here: as a new pod, or by a new kubelet.
-SYSTEM = "hami-system"
-RENEWED = {
-    "device-plugin": "daemonset/hami-device-plugin",
-    "extender": "deployment/hami-scheduler",
-    "webhook": "deployment/hami-webhook",
-}
-BORNE = 2  # kills in a row whose back-off a test waits out
-
 WITHOUT_PLUGIN = ("kubelet", "device-plugin")
-
-# Prints the ids of processes whose program, or script run by Python, has this name; shell only,
-# because a node image need not have pgrep. containerd's shims have another program name.
-FIND = r"""
-for d in /proc/[0-9]*; do
-  set -- $(tr '\0' ' ' < $d/cmdline 2>/dev/null)
-  for w in "$1" "$2"; do
-    case "$w" in "$NAME"|*/"$NAME") echo "${d#/proc/}"; break;; esac
-  done
-done
-"""
-
-
-def processes(kube, name, nodes):
-    """(node, process id) of every process of a program."""
-    found = []
-    for node in nodes:
-        out = kube.node(node, "sh", "-c", f"NAME={name}; {FIND}", check=False)
-        found += [(node, pid) for pid in out.split() if pid.isdigit()]
-    return found
-
-
-def kill(kube, victim):
-    """Kill -9 every process of a victim; a victim that does not run is a broken test."""
-    name, nodes = VICTIMS[victim]
-    wait_until(lambda: None if processes(kube, name, nodes) else f"{victim} to kill", 60)
-    for node, pid in processes(kube, name, nodes):
-        kube.node(node, "sh", "-c", f"kill -9 {pid}", check=False)
-
-
-def forgiven(kube, victim):
-    """See that what was killed in earlier turns starts at once when it is killed again."""
-    if victim in RENEWED:
-        kube.kubectl("rollout", "restart", RENEWED[victim], "-n", SYSTEM)
-        kube.kubectl("rollout", "status", RENEWED[victim], "-n", SYSTEM, "--timeout=120s")
-    elif victim == "api-server":
-        kube.node("hami-control-plane", "systemctl", "restart", "kubelet")
-        wait_until(lambda: unready(kube), 120)
-
-
-def unready(kube):
-    """What the API server lacks, or None."""
-    state = kube.kubectl("get", "--raw", "/readyz", check=False)
-    return None if state == "ok" else state or "the API server"
 
 
 def settled(pods):

@@ -1,7 +1,7 @@
 """The device plugin beside its goals: how long kubelet waits for it, and what it costs.
 
-Run: PYTHONPATH=. uv run --frozen python bench/node [calls] [pods] [--pairs 5] [--rest-seconds 300]
-`calls` needs no cluster; `pods` needs the one of `make install`.
+Run: PYTHONPATH=. uv run --frozen python bench/node [calls] [pods] [health] [--pairs 5]
+`calls` needs no cluster; the others need the one of `make install`.
 """
 
 import argparse
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The fake kubelet and API server of the component's own tests, and what the benches share.
 sys.path += [str(ROOT / part) for part in ("components/device-plugin/tests", "bench", "bench/core")]
 
-PARTS = ("calls", "pods")
+PARTS = ("calls", "pods", "health")
 
 
 def main() -> None:
@@ -23,12 +23,14 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=500, help="containers that `calls` starts")
     parser.add_argument("--rest-seconds", type=float, default=300, help="how long it rests")
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs of `pods`")
+    parser.add_argument("--faults", type=int, default=50, help="errors and repairs of `health`")
     options = parser.parse_args()
     chosen = options.parts or PARTS
     if unknown := sorted(set(chosen) - set(PARTS)):
         parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
 
     import calls  # noqa: PLC0415 - their imports need the folders above
+    import health  # noqa: PLC0415
     import pods  # noqa: PLC0415
     from report import Report  # noqa: PLC0415
 
@@ -37,6 +39,8 @@ def main() -> None:
         asyncio.run(calls.measure(report, options.starts, options.rest_seconds))
     if "pods" in chosen:
         pods.measure(report, options.pairs)
+    if "health" in chosen:
+        health.measure(report, options.faults)
     report.end()
 
 

@@ -5,13 +5,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from report import Report
 
-from e2e.kube import Kube, Object, not_running, wait_until
+from e2e.kube import Kube, not_running, wait_until
 from e2e.pods import container, pod, slice_of
-from e2e.product import connect, tagged
+from e2e.product import connect
+from e2e.trivial import trivial
 
 PODS = 40
 NODE = "hami-worker"
@@ -19,15 +19,13 @@ ON_NODE = {"kubernetes.io/hostname": NODE}
 PLAIN = "bench.hami.io/plain"
 GOAL = 1.15
 IDLE = "exec sleep 3600"
-TRIVIAL = Path(__file__).parent / "trivial.py"
-SOCKETS = "/var/lib/kubelet/device-plugins"
 
 
 def measure(report: Report, pairs: int) -> None:
     """Interleaved pairs; the order changes with each."""
     kube = connect()
     ours, theirs = [], []
-    with namespaced(kube) as namespace, trivial(kube, namespace):
+    with namespaced(kube) as namespace, trivial(kube, namespace, NODE, PLAIN):
         for number in range(pairs):
             kinds = [(ours, slice_of(memory=1000, cores=2)), (theirs, {PLAIN: "1"})]
             for found, limits in kinds if number % 2 else reversed(kinds):
@@ -60,49 +58,3 @@ def namespaced(kube: Kube) -> Iterator[str]:
     wait_until(lambda: None if kube.kubectl(*account, check=False) else "its account", 30)
     yield name
     kube.kubectl("delete", "namespace", name, "--wait=false")
-
-
-@contextmanager
-def trivial(kube: Kube, namespace: str) -> Iterator[None]:
-    """The plugin that does nothing, on the node."""
-    kube.kubectl("create", "configmap", "-n", namespace, "trivial", f"--from-file={TRIVIAL}")
-    kube.create(plugin(namespace))
-
-    def offered() -> str | None:
-        there = kube.get("node", NODE)["status"]["allocatable"].get(PLAIN, "0")
-        return None if int(there) >= PODS else f"{PLAIN} on {NODE}"
-
-    wait_until(offered, 120)
-    yield
-    kube.kubectl("delete", "pod", "-n", namespace, "trivial", "--now", "--timeout=60s")
-    kube.node(NODE, "rm", "-f", f"{SOCKETS}/trivial.sock")
-
-
-def plugin(namespace: str) -> Object:
-    """Its pod: in the image of ours, which has gRPC and kubelet's messages."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "trivial", "namespace": namespace},
-        "spec": {
-            "nodeName": NODE,
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 1,
-            "containers": [
-                {
-                    "name": "trivial",
-                    "image": tagged("hami-device-plugin"),
-                    "command": ["/app/bin/python", "/trivial/trivial.py", PLAIN],
-                    "securityContext": {"runAsUser": 0},
-                    "volumeMounts": [
-                        {"name": "program", "mountPath": "/trivial"},
-                        {"name": "sockets", "mountPath": SOCKETS},
-                    ],
-                }
-            ],
-            "volumes": [
-                {"name": "program", "configMap": {"name": "trivial"}},
-                {"name": "sockets", "hostPath": {"path": SOCKETS, "type": "Directory"}},
-            ],
-        },
-    }

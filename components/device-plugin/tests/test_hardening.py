@@ -7,7 +7,9 @@ import struct
 import pytest
 from plugin_kit import CARDS, FakeCluster, FakeKubelet, FakeNvml, make_pod, run, running, whole
 
+from hami_device_plugin.settings import Settings
 from hamikit import names
+from hamikit.gpu import Card
 from hamikit.region import LOCK_BASE, read_control
 
 F_OFD_SETLK = 37
@@ -145,5 +147,23 @@ def test_ids_of_another_resource_are_nobodys_business(node):
             path.write_text(text)
             await kubelet.start_container(["slot-0003"])
             assert list(node.specs()) == [name]
+
+    run(scenario())
+
+
+def test_an_integrated_card_has_the_memory_that_the_operator_tells(node):
+    """It shares the host's, has no PCI address and no events, and is otherwise like others."""
+    nvml = FakeNvml((Card("GPU-b", 1, "Orin (nvgpu)", None),))
+    settings = Settings(preconfigured_memory_mib=8000, split_count=20)
+
+    async def scenario():
+        cluster = FakeCluster([make_pod("u1", "GPU-b,NVIDIA,3000,30:;")])
+        async with whole(node, cluster, nvml=nvml, settings=settings) as (kubelet, daemon):
+            (device,) = daemon.stock.devices
+            assert (device.type, device.devmem) == ("NVIDIA-Orin (nvgpu)", 8000)
+            name = await kubelet.admit("u1", "c", ["slot-0003"])
+            await kubelet.start_container(["slot-0003"])
+            paths = [d["path"] for d in node.specs()[name]["deviceNodes"]]
+            assert paths == ["/dev/nvidiactl", "/dev/nvidia1"]
 
     run(scenario())

@@ -34,12 +34,14 @@ class Nvml:
         self.events, self.found, self.freed, self.masks = list(events), (A, B), 0, []
         self.without_events, self.nameless, self.actions = (), (), {}
         self.stop = threading.Event()
+        self.closed, self.anew = 0, ()
 
     def open(self):
         return self
 
     def close(self):
-        """Nothing."""
+        self.closed += 1
+        self.found = self.anew or self.found
 
     def handles(self):
         if isinstance(self.found, Exception):
@@ -164,6 +166,25 @@ def test_a_card_off_the_bus_is_found_by_a_look_at_once():
     assert watch(nvml) == [{}, *[{"GPU-a": "it does not answer"}] * 2, {}, {}, {}]
     assert [handle for handle, _ in nvml.masks] == ["GPU-a", "GPU-b", "GPU-b", "GPU-a", "GPU-b"]
     assert nvml.freed == 3
+
+
+def test_nvml_is_started_anew_for_a_card_that_it_does_not_see_again():
+    """A card that was attached anew may be on its list only from then on; not at each look."""
+    nvml, clock = Nvml(), iter(range(0, 1000, 10))
+
+    def lose():
+        nvml.found = (B,)
+        raise NvmlFault(TIMEOUT)
+
+    def attach():
+        nvml.anew = (A, B)
+        raise NvmlFault(TIMEOUT)
+
+    nvml.events = [TIMEOUT, lose, TIMEOUT, attach, TIMEOUT, TIMEOUT, TIMEOUT]
+    told = [set(ills) for ills in watch(nvml, now=lambda: next(clock))]
+    assert told[-1] == set()
+    assert {"GPU-a"} in told
+    assert nvml.closed == 2
 
 
 def test_a_failed_wait_is_followed_by_a_look():

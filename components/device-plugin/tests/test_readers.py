@@ -3,10 +3,11 @@
 import asyncio
 
 import pytest
-from plugin_kit import run
+from plugin_kit import FakeCluster, make_pod, run, whole
+from plugin_process import until
 
 from hami_device_plugin.cdifiles import CdiFiles
-from hami_device_plugin.readers import HASTY_S, PATIENT_S, Readers
+from hami_device_plugin.readers import HASTY_S, Readers
 
 
 @pytest.fixture
@@ -15,9 +16,13 @@ def folder(tmp_path):
     return tmp_path
 
 
-async def scene(folder, play):
+LONG_S = 60
+"""More than any test takes."""
+
+
+async def scene(folder, play, patient_s=LONG_S):
     """Readers and files in a running loop."""
-    readers = Readers(asyncio.get_running_loop())
+    readers = Readers(asyncio.get_running_loop(), patient_s=patient_s)
     cdi = CdiFiles((folder,), folder, readers.expect)
     following = asyncio.create_task(readers.run())
     try:
@@ -51,7 +56,7 @@ def test_waits_until_a_file_was_read_under_its_new_name(folder):
         assert not done
         path(folder, "c1").read_text()
         await waiting
-        assert readers._patience_s == PATIENT_S
+        assert readers._patience_s == LONG_S
 
     run(scene(folder, play))
 
@@ -69,7 +74,7 @@ def test_all_of_several_files(folder):
         assert not done
         path(folder, "c2").read_text()
         await waiting
-        assert readers._patience_s == PATIENT_S
+        assert readers._patience_s == LONG_S
 
     run(scene(folder, play))
 
@@ -84,7 +89,7 @@ def test_our_own_writing_is_no_reading(folder):
         await readers.read(["c1"])
         assert readers._patience_s == HASTY_S
 
-    run(scene(folder, play))
+    run(scene(folder, play, patient_s=HASTY_S * 2))
 
 
 def test_a_runtime_that_does_not_read_is_not_waited_for_long(folder):
@@ -96,7 +101,7 @@ def test_a_runtime_that_does_not_read_is_not_waited_for_long(folder):
         assert readers._patience_s == HASTY_S
         path(folder, "c1").read_text()
         await patient(readers, cdi, folder)
-        assert readers._patience_s == PATIENT_S
+        assert readers._patience_s == LONG_S
 
     run(scene(folder, play))
 
@@ -110,12 +115,12 @@ def test_nobody_waits_for_a_file_that_is_gone(folder):
         waiting = asyncio.create_task(readers.read(["c1"]))
         cdi.remove("c1")
         await waiting
-        assert readers._patience_s == PATIENT_S
+        assert readers._patience_s == LONG_S
         cdi.write("c2", {"n": 1})
         cdi.write("c2", {"n": 2})
         path(folder, "c2").read_text()
         await readers.read(["c2"])
-        assert readers._patience_s == PATIENT_S
+        assert readers._patience_s == LONG_S
 
     run(scene(folder, play))
 
@@ -129,3 +134,20 @@ def test_without_watches_it_pauses(folder):
         assert readers._unread == {}
 
     run(scene(folder, play))
+
+
+def test_a_container_starts_once_its_specification_was_read(node):
+    """Not before: the runtime would not know the device that it is told."""
+
+    async def scenario():
+        cluster = FakeCluster([make_pod("u1", "GPU-a,NVIDIA,100,1:;")])
+        async with whole(node, cluster) as (kubelet, daemon):
+            daemon.readers._patience_s = LONG_S
+            await kubelet.admit("u1", "c", ["slot-0000"])
+            starting = asyncio.create_task(kubelet.start_container(["slot-0000"]))
+            done, _ = await asyncio.wait([starting], timeout=HASTY_S * 10)
+            assert not done
+            await until(node.specs, "the specification, which this reads")
+            await starting
+
+    run(scenario())

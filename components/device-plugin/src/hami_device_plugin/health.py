@@ -19,6 +19,8 @@ log = structlog.get_logger()
 LOOK_S, LOOK_ILL_S = 5.0, 0.5
 """How often the cards are looked at, and how often while one is not fit: it may come back."""
 CALM_S = 1.0
+ANEW_S = 30.0
+"""How often NVML is started anew while a card is missing: it may list one only from then on."""
 
 # NVML's recovery actions that leave a card unusable until they are taken.
 _REPAIRS = {
@@ -73,7 +75,7 @@ class Health:
     ) -> None:
         self._nvml, self._on_report, self._policy = nvml, on_report, policy
         self._stop, self._on_xid = stop, on_xid
-        self._faults = Faults(quiet_s, now)
+        self._faults, self._now = Faults(quiet_s, now), now
         self._known: tuple[Card, ...] = ()
         self._fault: str | None = None
 
@@ -83,7 +85,9 @@ class Health:
             try:
                 nvml = self._nvml.open()
                 with _event_set(nvml, self._nvml.handles()) as events:
-                    self._attend(nvml, events)
+                    whole = self._attend(nvml, events)
+                if not whole:
+                    self._nvml.close()
             except GpuError:
                 self.look()
                 self._stop.wait(LOOK_S)
@@ -120,19 +124,27 @@ class Health:
                 log.error("card is not fit", uuid=uuid, reason=after[uuid].text)
         self._on_report(Report(self._known, after, self._fault, handles))
 
-    def _attend(self, nvml: Any, events: Any) -> None:
-        """Look now and then and listen in between, until there are other cards to listen to."""
-        subscribed = None
+    def _attend(self, nvml: Any, events: Any) -> bool:
+        """Look now and then and listen in between, until there are other cards to listen to.
+
+        Whether all known cards answer, which NVML gets a while to see.
+        """
+        subscribed, begin = None, self._now()
+        whole = True
         while not self._stop.is_set():
             present = self.look()
+            whole = len(present) == len(self._known)
             if subscribed not in (None, present):
-                return
+                return whole
+            if not whole and self._now() - begin >= ANEW_S:
+                return False
             subscribed = present
             pause = LOOK_ILL_S if self._faults.reasons() else LOOK_S
             if events is None:
                 self._stop.wait(pause)
             elif not self._listen(nvml, events, pause):
-                return
+                return whole
+        return True
 
     def _listen(self, nvml: Any, events: Any, pause_s: float) -> bool:
         """Wait for an event that counts, or until the next look is due; False when that failed."""

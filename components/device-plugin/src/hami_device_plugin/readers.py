@@ -20,7 +20,8 @@ PATIENT_S, HASTY_S = 0.5, 0.02
 class Readers:
     """Watches single files, each until it was read once; the kernel counts our own reading too."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, patient_s: float = PATIENT_S) -> None:
+        self._patient_s = patient_s
         self._inotify = Inotify()
         self._news = Broadcast(loop)
         self._unread: dict[object, str] = {}
@@ -42,7 +43,7 @@ class Readers:
                 # The last event of a file that was removed has its watch, too.
                 self._unread.pop(event.watch, None)
                 if Mask.CLOSE_NOWRITE in event.mask:
-                    self._patience_s = PATIENT_S
+                    self._patience_s = self._patient_s
                 self._news.announce()
 
     async def read(self, names: Collection[str]) -> None:

@@ -1,0 +1,69 @@
+"""kill -9 of the programs that a cluster consists of, as a test wants it."""
+
+from collections.abc import Iterable
+
+from e2e.kube import Kube, wait_until
+
+# What to kill: (the program as /proc/<pid>/cmdline shows it, the nodes it runs on).
+VICTIMS = {
+    "kubelet": ("/usr/bin/kubelet", ("hami-worker",)),
+    "containerd": ("/usr/local/bin/containerd", ("hami-worker",)),
+    "device-plugin": ("hami-device-plugin", ("hami-worker", "hami-control-plane")),
+    "extender": ("hami-extender", ("hami-worker", "hami-control-plane")),
+    "webhook": ("hami-webhook", ("hami-worker", "hami-control-plane")),
+    "api-server": ("kube-apiserver", ("hami-control-plane",)),
+}
+
+# How a victim that runs in a pod gets rid of kubelet's growing back-off, which is minutes long
+# after some kills in a row and not what is tested here: as a new pod, or by a new kubelet.
+SYSTEM = "hami-system"
+RENEWED = {
+    "device-plugin": "daemonset/hami-device-plugin",
+    "extender": "deployment/hami-scheduler",
+    "webhook": "deployment/hami-webhook",
+}
+BORNE = 2  # kills in a row whose back-off a test waits out
+
+# Prints the ids of processes whose program, or script run by Python, has this name; shell only,
+# because a node image need not have pgrep. containerd's shims have another program name.
+FIND = r"""
+for d in /proc/[0-9]*; do
+  set -- $(tr '\0' ' ' < $d/cmdline 2>/dev/null)
+  for w in "$1" "$2"; do
+    case "$w" in "$NAME"|*/"$NAME") echo "${d#/proc/}"; break;; esac
+  done
+done
+"""
+
+
+def processes(kube: Kube, name: str, nodes: Iterable[str]) -> list[tuple[str, str]]:
+    """(node, process id) of every process of a program."""
+    found: list[tuple[str, str]] = []
+    for node in nodes:
+        out = kube.node(node, "sh", "-c", f"NAME={name}; {FIND}", check=False)
+        found += [(node, pid) for pid in out.split() if pid.isdigit()]
+    return found
+
+
+def kill(kube: Kube, victim: str) -> None:
+    """Kill -9 every process of a victim; a victim that does not run is a broken test."""
+    name, nodes = VICTIMS[victim]
+    wait_until(lambda: None if processes(kube, name, nodes) else f"{victim} to kill", 60)
+    for node, pid in processes(kube, name, nodes):
+        kube.node(node, "sh", "-c", f"kill -9 {pid}", check=False)
+
+
+def forgiven(kube: Kube, victim: str) -> None:
+    """See that what was killed in earlier turns starts at once when it is killed again."""
+    if victim in RENEWED:
+        kube.kubectl("rollout", "restart", RENEWED[victim], "-n", SYSTEM)
+        kube.kubectl("rollout", "status", RENEWED[victim], "-n", SYSTEM, "--timeout=120s")
+    elif victim == "api-server":
+        kube.node("hami-control-plane", "systemctl", "restart", "kubelet")
+        wait_until(lambda: unready(kube), 120)
+
+
+def unready(kube: Kube) -> str | None:
+    """What the API server lacks, or None."""
+    state = kube.kubectl("get", "--raw", "/readyz", check=False)
+    return None if state == "ok" else state or "the API server"
