@@ -167,3 +167,18 @@ def test_an_integrated_card_has_the_memory_that_the_operator_tells(node):
             assert paths == ["/dev/nvidiactl", "/dev/nvidia1"]
 
     run(scenario())
+
+
+def test_whoever_holds_one_of_several_cards_counts_for_it(node):
+    """The two pods have one card in common."""
+    both = "GPU-a,NVIDIA,40000,1:GPU-b,NVIDIA,40000,1:;"
+    pods = [make_pod("u1", both), make_pod("u2", "GPU-b,NVIDIA,1000,1:;")]
+
+    async def scenario():
+        async with whole(node, FakeCluster(pods), NOW) as (kubelet, _):
+            await kubelet.admit("u1", "c", ["slot-0000", "slot-0001"])
+            await kubelet.start_container(["slot-0000", "slot-0001"])
+            await kubelet.admit("u2", "c", ["slot-0002"])
+            assert "default/pod-u1 still hold" in await kubelet.refused(["slot-0002"])
+
+    run(scenario())

@@ -110,6 +110,10 @@ def test_nobody_waits_for_a_file_that_is_gone(folder):
     """It was replaced, or swept, before anybody read it."""
 
     async def play(readers, cdi):
+        cdi.write("c1", {"n": 1})
+        cdi.remove("c1")
+        await readers.read(["c1"])
+        assert readers._patience_s == HASTY_S
         await patient(readers, cdi, folder)
         cdi.write("c1", {"n": 1})
         waiting = asyncio.create_task(readers.read(["c1"]))
@@ -129,8 +133,10 @@ def test_without_watches_it_pauses(folder):
     """A node has only so many of them, and no container starts the sooner for an error."""
 
     async def play(readers, cdi):
+        readers._patience_s = HASTY_S * 2
         readers.expect("c1", folder / "not-there")
         await readers.read(["c1"])
+        assert readers._patience_s == HASTY_S
         assert readers._unread == {}
 
     run(scene(folder, play))
