@@ -7,7 +7,6 @@ import pytest
 
 from e2e.kube import wait_until
 from e2e.pods import container, pod, slice_of
-from e2e.report import differences
 
 pytestmark = pytest.mark.cluster
 NODE = "hami-worker"
@@ -39,7 +38,7 @@ def restart_plugins(kube):
     roll(kube, "daemonset", "hami-device-plugin")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def lock_protocol(kube):
     """The feature, switched on for every node and off again afterwards."""
     config = kube.get("configmap", "hami-device-config", *SYSTEM)["data"]
@@ -85,26 +84,3 @@ def test_one_after_the_other(kube, lock_protocol, namespace, audit):
 
     wait_until(unlocked, 30)
     assert audit() == []
-
-
-@pytest.fixture
-def by_annotations(kube, lock_protocol):
-    """HAMi's device list strategy of this name, on every node."""
-    settle = ("set", "env", "daemonset/hami-device-plugin", *SYSTEM)
-    kube.kubectl(*settle, "DEVICE_LIST_STRATEGY=cdi-annotations")
-    roll(kube, "daemonset", "hami-device-plugin")
-    yield
-    kube.kubectl(*settle, "DEVICE_LIST_STRATEGY-")
-    roll(kube, "daemonset", "hami-device-plugin")
-
-
-def test_cards_that_are_named_in_annotations(kube, by_annotations, namespace):
-    """Kubelet hands them to the runtime, which finds the cards by them."""
-    asked = container("c", slice_of(memory=3000, cores=10))
-    kube.create(pod("p", namespace, asked, nodeSelector={"kubernetes.io/hostname": NODE}))
-    kube.wait_running(namespace, "p")
-    (found,) = kube.pods(namespace)
-    assert differences(kube, namespace, [found]) == []
-    (status,) = found["status"]["containerStatuses"]
-    told = kube.node(NODE, "crictl", "inspect", status["containerID"].partition("://")[2])
-    assert "cdi.k8s.io/nvidia-device-plugin_" in told

@@ -13,8 +13,8 @@ from e2e.pods import HOLD, ON_AN_A100, REPORT, container, pod, slice_of
 from e2e.report import differences
 from e2e.trivial import missing, trivial
 
-RESTARTS = int(os.environ.get("RESTARTS", "1"))
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300 + 60 * RESTARTS)]
+RESTARTS = int(os.environ.get("RESTARTS", "50"))
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300 + 60 * RESTARTS)]
 NODE = ON_AN_A100["kubernetes.io/hostname"]
 PLAIN = "e2e.hami.io/plain"
 PODS = 5
