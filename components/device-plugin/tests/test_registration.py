@@ -1,0 +1,58 @@
+"""When the plugin registers with kubelet."""
+
+import asyncio
+
+import pytest
+from plugin_kit import DEADLINE_S, FakeKubelet, Plugin, run, whole
+
+from hami_device_plugin.kubelet import Registrar
+from hami_device_plugin.server import options
+
+
+def registrar(folder):
+    """A registrar that never misses kubelet by itself: only what it sees counts."""
+    return Registrar(
+        folder,
+        "x.sock",
+        "r",
+        lambda: None,
+        needed=lambda: False,
+        options=options(prefers=False),
+    )
+
+
+def test_kubelets_socket_is_cause_enough(node):
+    """It is seen when it appears, by a watch of the folder: every moment later costs pods."""
+
+    async def scenario():
+        kubelet = FakeKubelet(node.plugins)
+        task = asyncio.create_task(registrar(node.plugins).run())
+        try:
+            for _ in range(2):
+                await kubelet.start()
+                await asyncio.wait_for(kubelet.registered.get(), DEADLINE_S)
+                await kubelet.stop()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    run(scenario())
+
+
+def test_another_stream_that_is_still_open_is_no_cause(node):
+    """A registration would only end that one: kubelet hangs up on a plugin that comes anew."""
+
+    async def scenario():
+        async with whole(node) as (kubelet, daemon):
+            await asyncio.wait_for(kubelet.registered.get(), DEADLINE_S)
+            second = Plugin(daemon.socket)
+            stream = second.list_and_watch()
+            assert len((await stream.read()).devices) == 20
+            stream.cancel()
+            await second.close()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(kubelet.registered.get(), 0.5)
+            await kubelet.hang_up()
+            await asyncio.wait_for(kubelet.registered.get(), DEADLINE_S)
+
+    run(scenario())
