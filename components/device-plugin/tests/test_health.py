@@ -7,7 +7,10 @@ import pytest
 
 from hami_device_plugin.health import Health
 from hami_device_plugin.xids import XidPolicy
+from hamikit import names
 from hamikit.gpu import Card, GpuError
+from hamikit.objects import Metadata, Node
+from hamikit.truce import Truce
 
 A, B = Card("GPU-a", 0, "A100", 40960), Card("GPU-b", 1, "A100", 40960)
 TIMEOUT, LOST = 10, 15
@@ -228,3 +231,28 @@ def test_a_driver_that_comes_later_is_waited_for():
     assert (told[0].cards, told[0].fault) == ((), "NVML does not start")
     assert [card.uuid for card in told[-1].cards] == ["GPU-a"]
     assert told[-1].fault is None
+
+
+def test_nvml_is_closed_for_a_change_of_mig_mode():
+    """The events go first; afterwards the cards are looked at again."""
+    truce, said = Truce(names.NODE_MIG_PAUSE_PLUGIN), []
+    pause = {names.NODE_MIG_PAUSE: '{"token": "t"}'}
+
+    class Api:
+        def patch(self, path, body):
+            said.append((body["metadata"]["annotations"], nvml.freed, closed.copy()))
+            truce.observe(Node())  # the change is done at once
+
+    def ask():
+        truce.observe(Node(Metadata("n", annotations=pause)))
+        raise NvmlFault(TIMEOUT)
+
+    truce.connect(Api(), "n")
+    nvml, closed = Nvml(ask, TIMEOUT), []
+    nvml.close = lambda: closed.append(True)
+    told = watch(nvml, truce=truce)
+    key = names.NODE_MIG_PAUSE_PLUGIN
+    assert said[0] == ({key: "t"}, 1, [True])
+    assert said[1][0] == {key: None}
+    assert nvml.freed == 2
+    assert set(map(str, told)) == {"{}"}

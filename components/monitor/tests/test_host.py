@@ -9,7 +9,10 @@ import pytest
 
 from hami_monitor.host import AUDIT, NONSENSE, TIMEOUT, UNAVAILABLE, Host
 from hami_monitor.occupants import Occupant
+from hamikit import names
 from hamikit.gpu import Nvml
+from hamikit.objects import Metadata, Node
+from hamikit.truce import Truce
 
 
 class FakeError(Exception):
@@ -241,3 +244,31 @@ def test_asks_until_stopped_and_lets_go(host, fake):
     thread.join(30)
     assert not thread.is_alive()
     assert fake.calls[-1] == "shutdown"
+
+
+def test_nvml_is_closed_for_a_change_of_mig_mode(host_of, fake):
+    """What is known is not told meanwhile; afterwards the questions go on."""
+    stopping, said = threading.Event(), []
+    truce = Truce(names.NODE_MIG_PAUSE_MONITOR)
+
+    class Api:
+        def patch(self, path, body):
+            said.append((body["metadata"]["annotations"], host.state().up, fake.calls[-1]))
+            truce.observe(Node())  # the change is done at once
+
+    truce.connect(Api(), "n")
+    pause = {names.NODE_MIG_PAUSE: '{"token": "t"}'}
+
+    def watch(state):
+        if not said:
+            truce.observe(Node(Metadata("n", annotations=pause)))
+        else:
+            stopping.set()
+        return 0.01
+
+    host = host_of(watch=watch, truce=truce)
+    host.run(stopping)
+    key = names.NODE_MIG_PAUSE_MONITOR
+    assert said[0] == ({key: "t"}, False, "shutdown")
+    assert said[1][0] == {key: None}
+    assert fake.calls.count("init") == 2

@@ -19,6 +19,7 @@ from hamikit.deviceconfig import ConfigError
 from hamikit.events import Events
 from hamikit.informer import Change, Informer
 from hamikit.objects import Node, Pod
+from hamikit.truce import Truce
 
 log = structlog.get_logger()
 
@@ -42,6 +43,7 @@ class ClusterSide:
         stand: Callable[[], Stand | None],
     ) -> None:
         self._api, self._node = api, node
+        self._truce = Truce(names.NODE_MIG_PAUSE_PLUGIN)
         self.events = Events(api, "hami-device-plugin", node)
 
         def access_of(version: str) -> Access:
@@ -59,12 +61,18 @@ class ClusterSide:
         self.informer = Informer(api, PODS, Pod, pods.apply, query=query)
         pods.complete = self.informer.synced.is_set
 
+    def follow(self, truce: Truce) -> None:
+        """Let it know of pauses, and say on the node that they are kept."""
+        truce.connect(self._api, self._node)
+        self._truce = truce
+
     def lockstep(self, spell: Spells) -> Lockstep:
         """HAMi's lock protocol with this API server."""
         return Lockstep(self._api, self._node, spell)
 
     def _on_node(self, change: Change[Node]) -> None:
         if change.after is not None:
+            self._truce.observe(change.after)
             self.announcer.observe(change.after)
 
     def start(self) -> None:

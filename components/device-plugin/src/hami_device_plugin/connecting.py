@@ -25,12 +25,14 @@ def connect(daemon: "Daemon") -> "ClusterSide":
     # would come in the middle of some container's start.
     gc.freeze()
     _give_back()
-    return cluster_side.connect(
+    side = cluster_side.connect(
         daemon.config.node_name,
         daemon.pods,
         daemon.access,
         daemon.standing.stand,
     )
+    side.follow(daemon.truce)
+    return side
 
 
 def _give_back() -> None:

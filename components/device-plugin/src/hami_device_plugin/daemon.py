@@ -40,6 +40,7 @@ from hami_device_plugin.sweep import tidy
 from hamikit import names
 from hamikit.objects import Node, Pod
 from hamikit.service import Lifecycle
+from hamikit.truce import Truce
 
 if TYPE_CHECKING:
     from hami_device_plugin.cluster_side import ClusterSide
@@ -105,12 +106,14 @@ class Daemon:
         self._afresh: asyncio.Future[None] = self.loop.create_future()
         self._inode = 0
         self._scan_stop = threading.Event()
+        self.truce = Truce(names.NODE_MIG_PAUSE_PLUGIN)
         self._health = Health(
             nvml,
             self._on_report,
             policy=config.xids,
             stop=self._scan_stop,
             quiet_s=config.quiet_s,
+            truce=self.truce,
             on_xid=lambda uuid, xid: self.metrics.xids.labels(uuid, str(xid)).inc(),
         )
         self.socket = config.plugin_dir / SOCKET_FOLDER / self._socket_name()

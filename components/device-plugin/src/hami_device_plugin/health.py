@@ -12,7 +12,9 @@ import structlog
 from hami_device_plugin.faults import Faults, Ill, Reason, Sight
 from hami_device_plugin.inventory import merge
 from hami_device_plugin.xids import XidPolicy
+from hamikit import names
 from hamikit.gpu import Card, GpuError
+from hamikit.truce import Truce
 
 log = structlog.get_logger()
 
@@ -70,11 +72,13 @@ class Health:
         policy: XidPolicy,
         stop: threading.Event,
         quiet_s: float = 60.0,
+        truce: Truce | None = None,
         on_xid: Callable[[str, int], None] = lambda _uuid, _xid: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nvml, self._on_report, self._policy = nvml, on_report, policy
         self._stop, self._on_xid = stop, on_xid
+        self._truce = truce or Truce(names.NODE_MIG_PAUSE_PLUGIN)
         self._faults, self._now = Faults(quiet_s, now), now
         self._known: tuple[Card, ...] = ()
         self._fault: str | None = None
@@ -82,6 +86,7 @@ class Health:
     def run(self) -> None:
         """Look and listen for errors until stopped; what comes after a look is never missed."""
         while not self._stop.is_set():
+            self._truce.keep(self._nvml.close, self._stop)
             try:
                 nvml = self._nvml.open()
                 with _event_set(nvml, self._nvml.handles()) as events:
@@ -125,13 +130,13 @@ class Health:
         self._on_report(Report(self._known, after, self._fault, handles))
 
     def _attend(self, nvml: Any, events: Any) -> bool:
-        """Look now and then and listen in between, until there are other cards to listen to.
+        """Look now and then and listen in between, until there are other cards or a pause.
 
         Whether all known cards answer, which NVML gets a while to see.
         """
         subscribed, begin = None, self._now()
         whole = True
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not self._truce.asked:
             present = self.look()
             whole = len(present) == len(self._known)
             if subscribed not in (None, present):

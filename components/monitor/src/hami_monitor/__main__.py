@@ -24,13 +24,14 @@ from hami_monitor.host import Host
 from hami_monitor.hostpids import HostPids
 from hami_monitor.legacy import with_legacy
 from hami_monitor.processes import Processes
-from hamikit import logs
+from hamikit import logs, names
 from hamikit.cluster import Api
 from hamikit.events import Events
 from hamikit.gpu import Nvml
 from hamikit.informer import READ_TIMEOUT_S, Change, Informer
-from hamikit.objects import Pod
+from hamikit.objects import Node, Pod
 from hamikit.service import Lifecycle, serve, status_app
+from hamikit.truce import Truce
 
 log = structlog.get_logger()
 
@@ -43,6 +44,18 @@ def pods_of(api: Api, node: str, on_change: Callable[[Change[Pod]], None]) -> In
     """All pods of one node, kept current: a pod that asked for nothing may use a card, too."""
     query = {"fieldSelector": f"spec.nodeName={node}"}
     return Informer(api, "/api/v1/pods", Pod, on_change, query=query)
+
+
+def follow_pauses(api: Api, node: str, truce: Truce) -> None:
+    """Let go of NVML whenever the node's object asks for it."""
+
+    def on_node(change: Change[Node]) -> None:
+        if change.after is not None:
+            truce.observe(change.after)
+
+    truce.connect(api, node)
+    query = {"fieldSelector": f"metadata.name={node}"}
+    Informer(api, "/api/v1/nodes", Node, on_node, query=query).start()
 
 
 def is_fresh(pods: Informer[Pod]) -> bool:
@@ -107,8 +120,12 @@ class Parts:
             told=HostPids(config.containers).tell,
             fresh=lambda: is_fresh(pods),
         )
+        truce = Truce(names.NODE_MIG_PAUSE_MONITOR)
+        if config.mig_pause:
+            follow_pauses(api, node, truce)
         host = Host(
             Nvml(config.driver_root),
+            truce=truce,
             interval_s=config.nvml_interval_s,
             deadline_s=config.nvml_deadline_s,
             watch=auditor.watch,

@@ -26,7 +26,8 @@ class Config:
     `nvml_deadline_s` counts as none. With `feedback` containers of low priority wait. A process may
     hold `audit_overhead_mib` beside what the limiter counts; the host's own `audit_host_programs`
     may use cards. Pods of findings of the kinds `evict` are evicted, with `evict_dry_run` in name
-    only. `once` prints the metrics a single time and ends.
+    only. With `mig_pause` NVML is closed while mig-manager asks for it. `once` prints the metrics a
+    single time and ends.
     """
 
     node_name: str
@@ -42,6 +43,7 @@ class Config:
     evict: tuple[Kind, ...] = ()
     evict_dry_run: bool = True
     legacy_metrics: bool = False
+    mig_pause: bool = False
     log_level: str = "info"
     once: bool = False
 
@@ -78,6 +80,7 @@ class Config:
             evict=given.audit_evict,
             evict_dry_run=given.audit_evict_dry_run,
             legacy_metrics=given.legacy_metrics,
+            mig_pause=given.mig_pause,
             log_level=given.log_level,
             once=given.once,
         )
@@ -139,6 +142,8 @@ _FLAGS: Final = (
     _Flag("--audit-evict-dry-run", "AUDIT_EVICT_DRY_RUN", "true",
           "ask for evictions without consequence", truth, "BOOL"),
     _Flag("--legacy-metrics", "LEGACY_METRICS", "false", "the names before HAMi 2.10 too", truth,
+          "BOOL"),
+    _Flag("--mig-pause", "MIG_PAUSE", "false", "close NVML while mig-manager asks for it", truth,
           "BOOL"),
     _Flag("--log-level", "LOG_LEVEL", "info", f"one of {', '.join(LEVELS)}", level),
 )  # fmt: skip

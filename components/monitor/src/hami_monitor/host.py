@@ -10,7 +10,9 @@ from typing import Any, Final
 import structlog
 
 from hami_monitor.occupants import Occupant, occupants
+from hamikit import names
 from hamikit.gpu import Card, GpuError, Nvml
+from hamikit.truce import Truce
 
 log = structlog.get_logger()
 
@@ -59,12 +61,14 @@ class Host:
         interval_s: float,
         deadline_s: float,
         watch: Callable[["HostState"], float] = lambda _state: math.inf,
+        truce: Truce | None = None,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._nvml, self._now, self._wall = nvml, now, wall
         self._interval_s, self._deadline_s = interval_s, deadline_s
         self._watch = watch
+        self._truce = truce or Truce(names.NODE_MIG_PAUSE_MONITOR)
         self._lock = threading.Lock()
         self._asked: float | None = None  # when the question under way was put
         self._cards: tuple[CardReading, ...] | None = None
@@ -86,6 +90,9 @@ class Host:
     def run(self, stopping: threading.Event) -> None:
         """Ask until `stopping`."""
         while not stopping.is_set():
+            if self._truce.asked:
+                self._keep(None)
+                self._truce.keep(self._nvml.close, stopping)
             try:
                 self.ask()
             except Exception:
