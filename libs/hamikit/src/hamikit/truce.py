@@ -8,7 +8,6 @@ import msgspec
 import structlog
 
 from hamikit import names
-from hamikit.cluster import ApiError, Unreachable
 from hamikit.objects import Node
 
 log = structlog.get_logger()
@@ -78,6 +77,9 @@ class Truce:
     def _say(self, token: str | None) -> bool:
         if self._api is None:
             return False
+        # Slow to import, and the device plugin is to tell kubelet first.
+        from hamikit.cluster import ApiError, Unreachable  # noqa: PLC0415
+
         try:
             self._api.patch(self._path, {"metadata": {"annotations": {self._key: token}}})
         except (ApiError, Unreachable) as error:
