@@ -1,5 +1,6 @@
 """Nodes without late binding: HAMi's lock protocol between our scheduler and our plugin."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import pytest
 
 from e2e.kube import wait_until
 from e2e.pods import container, pod, slice_of
+from e2e.report import differences
 
 pytestmark = pytest.mark.cluster
 NODE = "hami-worker"
 SYSTEM = ("-n", "hami-system")
 LOCK = "hami.io/mutex.lock"
+CHECKPOINT = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
 RIGHTS = Path(__file__).parents[1] / "deploy" / "features" / "lock-protocol" / "cluster-role.yaml"
 PODS = [f"p{number}" for number in range(5)]
 
@@ -38,7 +41,7 @@ def restart_plugins(kube):
     roll(kube, "daemonset", "hami-device-plugin")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lock_protocol(kube):
     """The feature, switched on for every node and off again afterwards."""
     config = kube.get("configmap", "hami-device-config", *SYSTEM)["data"]
@@ -84,3 +87,32 @@ def test_one_after_the_other(kube, lock_protocol, namespace, audit):
 
     wait_until(unlocked, 30)
     assert audit() == []
+
+
+def answers(kube, uid):
+    """What the plugin answered kubelet for the containers of a pod."""
+    data = json.loads(kube.node(NODE, "cat", CHECKPOINT))["Data"]["PodDeviceEntries"]
+    return [base64.b64decode(entry["AllocResp"]) for entry in data if entry["PodUID"] == uid]
+
+
+@pytest.fixture
+def by_annotations(kube, lock_protocol):
+    """HAMi's device list strategy of this name, on every node."""
+    settle = ("set", "env", "daemonset/hami-device-plugin", *SYSTEM)
+    kube.kubectl(*settle, "DEVICE_LIST_STRATEGY=cdi-annotations")
+    roll(kube, "daemonset", "hami-device-plugin")
+    yield
+    kube.kubectl(*settle, "DEVICE_LIST_STRATEGY-")
+    roll(kube, "daemonset", "hami-device-plugin")
+
+
+def test_cards_that_are_named_in_annotations(kube, by_annotations, namespace):
+    """Kubelet hands them to the runtime, which finds the cards by them."""
+    asked = container("c", slice_of(memory=3000, cores=10))
+    kube.create(pod("p", namespace, asked, nodeSelector={"kubernetes.io/hostname": NODE}))
+    kube.wait_running(namespace, "p")
+    (found,) = kube.pods(namespace)
+    assert differences(kube, namespace, [found]) == []
+    (answer,) = answers(kube, found["metadata"]["uid"])
+    assert b"cdi.k8s.io/nvidia-device-plugin_" in answer
+    assert b"nvidia.com/gpu=" in answer

@@ -78,7 +78,9 @@ class Wave:
 
     def replace(self, index, failed):
         """Kubelet fails what it admits while no plugin is registered; nobody else may."""
-        assert failed["status"].get("reason") == "UnexpectedAdmissionError", failed["status"]
+        reason = failed["status"].get("reason", "")
+        mine = reason == "UnexpectedAdmissionError" or reason.startswith("OutOf")
+        assert mine, failed["status"]
         name = f"{self.names[index]}r"
         self.kube.create(different(index, name, self.namespace))
         self.names[index] = name

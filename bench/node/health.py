@@ -1,6 +1,7 @@
 """How long after a card's error, and after its repair, the node's object and /explain say so."""
 
 import json
+import os
 import statistics
 import subprocess
 import threading
@@ -62,6 +63,7 @@ class Heard:
 def measure(report: Report, times: int) -> None:
     """So many errors, each with its repair."""
     kube = connect()
+    os.environ.update(kube.environment)
     took: dict[str, list[float]] = {}
     with namespaced(kube) as namespace, annotated() as node, explained(kube, namespace) as asked:
         for number in range(times):
