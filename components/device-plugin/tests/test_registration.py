@@ -1,10 +1,19 @@
-"""When the plugin registers with kubelet."""
+"""When the plugin registers with kubelet, and how it takes its leave."""
 
 import asyncio
 
 import pytest
-from plugin_kit import DEADLINE_S, FakeKubelet, Plugin, run, whole
+from plugin_kit import (
+    DEADLINE_S,
+    FakeCluster,
+    FakeKubelet,
+    Plugin,
+    make_pod,
+    run,
+    whole,
+)
 
+from hami_device_plugin.daemon import DRAIN_LOOK_S
 from hami_device_plugin.kubelet import Registrar
 from hami_device_plugin.server import options
 
@@ -54,5 +63,26 @@ def test_another_stream_that_is_still_open_is_no_cause(node):
                 await asyncio.wait_for(kubelet.registered.get(), 0.5)
             await kubelet.hang_up()
             await asyncio.wait_for(kubelet.registered.get(), DEADLINE_S)
+
+    run(scenario())
+
+
+def test_bound_pods_are_admitted_before_a_planned_end(node):
+    """The node is paused first, and kubelet takes its time for what was bound before that."""
+
+    class Paused(FakeCluster):
+        async def pause(self):
+            await super().pause()
+            self.admission = asyncio.create_task(self.admit())
+
+        async def admit(self):
+            await asyncio.sleep(3 * DRAIN_LOOK_S)
+            return await self.kubelet.admit("u1", "c", ["slot-0000"])
+
+    async def scenario():
+        cluster = Paused([make_pod("u1", "GPU-a,NVIDIA,100,1:;")])
+        async with whole(node, cluster) as (kubelet, _):
+            cluster.kubelet = kubelet
+        assert (await cluster.admission).startswith("c")
 
     run(scenario())
