@@ -129,6 +129,10 @@ class StandIn:
         """The function of that name; one that is not stood in for does nothing."""
         return self._functions.get(name, lambda *_: 0)
 
+    def appear(self, card: int, pid: int) -> None:
+        """A process begins to use a card."""
+        self._by_card[card].append(pid)
+
     @staticmethod
     def _fill(target: Any, value: Any) -> int:
         getattr(target, "_obj", target).value = value

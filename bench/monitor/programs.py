@@ -36,17 +36,22 @@ class Api:
 
 def monitor(folder: str, pids: list[int], ready: Connection) -> None:
     """The monitor as it is shipped, over the stand-ins."""
+    serve(parts_over(folder, StandIn(pids), Api()).registry, ready)
+
+
+def parts_over(folder: str, stand_in: StandIn, api: Api) -> Parts:
+    """The monitor's parts at work, in this process."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-    pynvml._nvmlGetFunctionPointer = StandIn(pids)  # noqa: SLF001
+    pynvml._nvmlGetFunctionPointer = stand_in  # noqa: SLF001
     pynvml.nvmlInit = pynvml.nvmlShutdown = lambda: None
     config = Config(NODE, hook_path=Path(folder), driver_root=Path(folder) / "none")
-    parts = Parts.of(config, Api(), proc=f"{folder}/proc")  # type: ignore[arg-type]
+    parts = Parts.of(config, api, proc=f"{folder}/proc")  # type: ignore[arg-type]
     stopping = threading.Event()
     parts.pods.start()
     parts.pods.synced.wait(60)
     parts.host.start(stopping)
     parts.governor.start(stopping)
-    serve(parts.registry, ready)
+    return parts
 
 
 def nothing(_folder: str, _pids: list[int], ready: Connection) -> None:

@@ -1,10 +1,13 @@
 """Why a pod is where it is, or is nowhere yet."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Protocol
 
 from hami_extender.answers import NodeAnswer
 from hami_extender.attempts import Attempts
+from hami_extender.placement import Refusal
 from hami_extender.question import Question
 from hami_extender.selection import BAD_REQUEST, NO_LABEL
 from hami_extender.snapshot import Snapshot
@@ -15,6 +18,8 @@ from hamikit.cluster import ApiError
 from hamikit.objects import Pod
 from hamikit.shape import RequestError
 
+Split = Callable[[Question], tuple[list[str], dict[str, Refusal]]]
+"""The nodes that fit, best first, and why the others do not."""
 NODES_TOLD = 20
 """Nodes told in full unless more are asked for."""
 PODS_TOLD = 200
@@ -74,9 +79,11 @@ class Explainer:
         with self._snapshot.lock:
             pods = [pod for pod in self._snapshot.pods.values() if not pod.spec.node_name]
         pods.sort(key=lambda pod: pod.key)
-        return [self._known(pod, 0) for pod in pods[first : first + limit]]
+        # Many wait for the same: what nodes say to that is asked once.
+        split = cache(self._survey.split)
+        return [self._known(pod, 0, split) for pod in pods[first : first + limit]]
 
-    def _known(self, pod: Pod, limit: int) -> PodAnswer:
+    def _known(self, pod: Pod, limit: int, split: Split | None = None) -> PodAnswer:
         with self._snapshot.lock:
             held = self._snapshot.ledger.holdings.get(pod.metadata.uid)
             if held is not None:
@@ -84,7 +91,7 @@ class Explainer:
             if pod.spec.node_name:
                 text = f"runs on {pod.spec.node_name} without devices of ours"
                 return replace(_said(pod, "not ours", text), node=pod.spec.node_name)
-            return self._waiting(pod, limit)
+            return self._waiting(pod, limit, split or self._survey.split)
 
     def _unseen(self, pod: Pod, limit: int) -> PodAnswer:
         """A pod that no informer of ours shows."""
@@ -109,7 +116,7 @@ class Explainer:
             return _said(pod, "invalid", f"{BAD_REQUEST}: {error}")
         return question or _said(pod, "not ours", "asks for none of our devices")
 
-    def _waiting(self, pod: Pod, limit: int) -> PodAnswer:
+    def _waiting(self, pod: Pod, limit: int, split: Split) -> PodAnswer:
         """Ask all nodes. The lock is held."""
         scheduler = pod.spec.scheduler_name or self._scheduler_name
         if scheduler != self._scheduler_name:
@@ -117,7 +124,7 @@ class Explainer:
         question = self._asked(pod)
         if isinstance(question, PodAnswer):
             return question
-        fits, refusals = self._survey.split(question)
+        fits, refusals = split(question)
         last = self._attempts.last(pod.metadata.uid)
         left_out = set(last[0].left_out) if last else set()
         could = tuple(_open(name, left_out) for name in fits[:limit])
