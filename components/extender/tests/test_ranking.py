@@ -23,4 +23,17 @@ def test_the_order_is_always_that_of_the_scores(policy, sign, start, steps):
         else:
             scores[name] = score
             ranking.put(name, score)
-        assert list(ranking) == sorted(scores, key=lambda n: (sign * scores[n], n))
+        assert list(ranking.among(set("abcd"))) == sorted(
+            scores, key=lambda n: (sign * scores[n], n)
+        )
+
+
+@given(
+    asked=st.sets(st.integers(0, 200).map(str)),
+    scores=st.lists(st.sampled_from([0.0, 1.5, 3.0]), max_size=200),
+)
+def test_a_few_of_many_and_most_of_few_come_in_the_same_order(asked, scores):
+    """However they are found; who is not ranked is left out."""
+    known = {str(number): score for number, score in enumerate(scores)}
+    wanted = sorted(asked & known.keys(), key=lambda n: (-known[n], n))
+    assert list(Ranking("binpack", known).among(asked)) == wanted

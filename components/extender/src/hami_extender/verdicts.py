@@ -70,8 +70,8 @@ class Table:
             return self._best_by_placement(asked, policy, limit)
         found: list[str] = []
         fits, open_ = self._fits, self._open
-        for name in self._digests.ranking(policy):
-            if name in asked and (name in fits or (name in open_ and self._settled(name))):
+        for name in self._digests.ranking(policy).among(asked):
+            if name in fits or (name in open_ and self._settled(name)):
                 found.append(name)
                 if len(found) == limit:
                     break
