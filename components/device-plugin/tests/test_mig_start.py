@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import shutil
 import subprocess
 
 import grpc
@@ -89,6 +91,82 @@ def test_a_container_waits_for_its_instance_and_gets_its_device(node, simulate, 
             assert paths == ["/dev/nvidia-uvm", "/dev/nvidiactl", "/dev/nvidia1", *caps]
             assert not any("vgpu" in mount["containerPath"] for mount in spec["mounts"])
             assert list((node.vgpu / "containers").iterdir()) == []
+        await kubelet.stop()
+
+    with ApiServer() as server:
+        run(scenario(server))
+
+
+def inside(node, fakegpu, spec, *command):
+    """What a program sees in a container that has the device nodes of this spec."""
+    dev = node.root / "container-dev"
+    shutil.rmtree(dev, ignore_errors=True)
+    for path in (device["path"] for device in spec["deviceNodes"]):
+        file = dev / path.removeprefix("/dev/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    state = node.root / "driver/run/nvidia-fake/state"
+    environment = {**os.environ, "FAKEGPU_STATE": str(state), "FAKEGPU_DEV": str(dev)}
+    environment["LD_LIBRARY_PATH"] = str(fakegpu.parent)
+    return subprocess.run(
+        [fakegpu.parent / command[0], *command[1:]],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def test_two_pods_on_one_card_see_each_its_own_instance(node, simulate, mig_mode, fakegpu):
+    """Of two profiles: CUDA and NVML show this instance and no other, with its memory."""
+    wanted = {"u1": ("1g.5gb", 0, 7, 4864), "u2": ("3g.20gb", 4, 2, 20096)}
+
+    async def scenario(server):
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        async with Process(node, server, mig_mode):
+            await listed(kubelet, 20)
+            cards = await until(lambda: registered(server), "the register annotation")
+            for number, (uid, (profile, start, gi, memory)) in enumerate(wanted.items()):
+                mig = simulate("cut", "0", profile, str(start))
+                made = {"migUUID": mig, "gpuInstanceID": gi, "computeInstanceID": 0}
+                server.put(pod_on(uid, cards[0].id, start, **made))
+                name = await kubelet.admit(uid, "c", [f"slot-{number:04d}"])
+                await kubelet.start_container([f"slot-{number:04d}"])
+                spec = node.specs()[name]
+                (seen,) = json.loads(inside(node, fakegpu, spec, "cuprobe", "info"))["cards"]
+                assert seen["uuid"] == mig.replace("MIG-", "GPU-")
+                assert seen["total"] == memory << 20
+                lines = inside(node, fakegpu, spec, "nvidia-smi", "-L").splitlines()
+                assert [line.split("UUID: ")[1] for line in lines] == [f"{cards[0].id})", f"{mig})"]
+        await kubelet.stop()
+
+    with ApiServer() as server:
+        run(scenario(server))
+
+
+def test_an_instance_that_another_pod_still_has_is_waited_for(node, simulate, mig_mode):
+    """Two records of one instance: the second pod starts when the first one is gone."""
+
+    async def scenario(server):
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        async with Process(node, server, mig_mode):
+            await listed(kubelet, 20)
+            cards = await until(lambda: registered(server), "the register annotation")
+            mig = simulate("cut", "0", "1g.5gb", "0")
+            made = {"migUUID": mig, "gpuInstanceID": 7, "computeInstanceID": 0}
+            pods = [pod_on(uid, cards[0].id, 0, **made) for uid in ("u1", "u2")]
+            for number, pod in enumerate(pods):
+                server.put(pod)
+                await kubelet.admit(pod.metadata.uid, "c", [f"slot-{number:04d}"])
+            await kubelet.start_container(["slot-0000"])
+            second = asyncio.create_task(kubelet.start_container(["slot-0001"]))
+            await kubelet.plugin.call("GetDevicePluginOptions", api.Empty())
+            assert len(node.specs()) == 1
+            server.remove(pods[0])
+            kubelet.forget("u1")
+            await asyncio.wait_for(second, 30)
         await kubelet.stop()
 
     with ApiServer() as server:
