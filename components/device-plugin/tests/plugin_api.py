@@ -156,6 +156,7 @@ class ApiServer:
             return 409
         merge(pod.metadata.annotations, metadata["annotations"])
         self.pod_patches.put(metadata["annotations"])
+        self._tell("MODIFIED", pod)
         return None
 
     def watch(self, send, *, nodes):

@@ -3,17 +3,18 @@
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 
 import grpc
 import pytest
+from mig_kit import environment, inside, pod_on
 from plugin_api import ApiServer
-from plugin_kit import FakeKubelet, make_pod, run
-from plugin_process import Process, build_fakegpu, install_cards, listed, registered, until
+from plugin_kit import DEADLINE_S, FakeKubelet, run
+from plugin_process import TOOLS, Process, build_fakegpu, install_cards, listed, registered, until
 
 from hami_device_plugin.api import deviceplugin_pb2 as api
 from hamikit import names
+from hamikit.mig import decode_mig_allocations
 
 
 @pytest.fixture(scope="session")
@@ -45,20 +46,6 @@ def mig_mode(node):
     path = node.root / "config.json"
     path.write_text(json.dumps({"nodeconfig": [{"name": "n1", "operatingmode": "mig"}]}))
     return f"--node-config-file={path}"
-
-
-def reservation(uuid, start, **made):
-    """The annotation of one instance for the pod's only container."""
-    place = {"start": start, "size": 1}
-    entry = {"containerIndex": 0, "deviceIndex": 0, "gpuUUID": uuid, "profile": "1g.5gb"}
-    return json.dumps([{**entry, "placement": place, **made}])
-
-
-def pod_on(uid, uuid, start, **made):
-    """A pod with a reservation, or with its record."""
-    pod = make_pod(uid, f"{uuid},NVIDIA,4864,15:;")
-    pod.metadata.annotations[names.POD_MIG_ALLOCATIONS] = reservation(uuid, start, **made)
-    return pod
 
 
 def test_a_container_waits_for_its_instance_and_gets_its_device(node, simulate, mig_mode):
@@ -97,26 +84,6 @@ def test_a_container_waits_for_its_instance_and_gets_its_device(node, simulate, 
         run(scenario(server))
 
 
-def inside(node, fakegpu, spec, *command):
-    """What a program sees in a container that has the device nodes of this spec."""
-    dev = node.root / "container-dev"
-    shutil.rmtree(dev, ignore_errors=True)
-    for path in (device["path"] for device in spec["deviceNodes"]):
-        file = dev / path.removeprefix("/dev/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    state = node.root / "driver/run/nvidia-fake/state"
-    environment = {**os.environ, "FAKEGPU_STATE": str(state), "FAKEGPU_DEV": str(dev)}
-    environment["LD_LIBRARY_PATH"] = str(fakegpu.parent)
-    return subprocess.run(
-        [fakegpu.parent / command[0], *command[1:]],
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-
-
 def test_two_pods_on_one_card_see_each_its_own_instance(node, simulate, mig_mode, fakegpu):
     """Of two profiles: CUDA and NVML show this instance and no other, with its memory."""
     wanted = {"u1": ("1g.5gb", 0, 7, 4864), "u2": ("3g.20gb", 4, 2, 20096)}
@@ -139,6 +106,85 @@ def test_two_pods_on_one_card_see_each_its_own_instance(node, simulate, mig_mode
                 assert seen["total"] == memory << 20
                 lines = inside(node, fakegpu, spec, "nvidia-smi", "-L").splitlines()
                 assert [line.split("UUID: ")[1] for line in lines] == [f"{cards[0].id})", f"{mig})"]
+        await kubelet.stop()
+
+    with ApiServer() as server:
+        run(scenario(server))
+
+
+class Manager:
+    """mig-manager as a process of its own, beside the plugin."""
+
+    def __init__(self, node, server):
+        kubeconfig = server.kubeconfig(node.root / "kubeconfig-mig")
+        (node.root / "cgroup/memory").mkdir(parents=True)
+        self._command = [
+            TOOLS / "hami-mig-manager",
+            "--node-name=n1",
+            f"--driver-root={node.root / 'driver'}",
+            f"--cgroup-root={node.root / 'cgroup'}",
+            "--metrics-bind-address=127.0.0.1:0",
+            "--grace=0",
+        ]
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+
+    async def __aenter__(self):
+        self._process = await asyncio.create_subprocess_exec(*self._command, env=self._environment)
+        return self
+
+    async def __aexit__(self, *_):
+        self._process.kill()
+        await self._process.wait()
+
+
+def test_an_instance_comes_with_its_pod_and_goes_with_it(node, simulate, mig_mode, fakegpu):
+    """With mig-manager beside the plugin: made for the start, kept while used, then gone."""
+    hand = simulate("cut", "0", "1g.5gb", "0")
+
+    def there():
+        (card, *_) = json.loads(simulate("ledger"))["cards"]
+        return {i["id"]: i for i in card["mig"]["instances"]}
+
+    async def scenario(server):
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        async with Process(node, server, mig_mode), Manager(node, server):
+            await listed(kubelet, 20)
+            cards = await until(lambda: registered(server), "the register annotation")
+            pod = pod_on("u1", cards[0].id, 4, 4, "3g.20gb")
+            server.put(pod)
+            name = await kubelet.admit("u1", "c", ["slot-0000"])
+            await kubelet.start_container(["slot-0000"])
+            spec = node.specs()[name]
+            (record,) = decode_mig_allocations(
+                server.pods["u1"].metadata.annotations[names.POD_MIG_ALLOCATIONS]
+            )
+            lines = inside(node, fakegpu, spec, "nvidia-smi", "-L").splitlines()
+            assert lines[1].endswith(f"(UUID: {record.mig_uuid})")
+            assert len(lines) == 2
+            program = await asyncio.create_subprocess_exec(
+                fakegpu.parent / "cuprobe",
+                *("hold", "100", "forever"),
+                env=environment(node, fakegpu, spec),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            try:
+                said = await asyncio.wait_for(program.stdout.readline(), DEADLINE_S)
+                assert json.loads(said)["result"] == "CUDA_SUCCESS"
+                assert [p["pid"] for p in there()[2]["processes"]] == [program.pid]
+                server.remove(pod)
+                # Whoever has made this one has heard before that the other pod is gone.
+                server.put(pod_on("u2", cards[0].id, 3))
+                await until(lambda: 10 in there(), f"the next instance; there are {set(there())}")
+                assert set(there()) == {2, 7, 10}
+            finally:
+                program.kill()
+                await program.wait()
+            server.remove(server.pods["u2"])
+            await until(
+                lambda: set(there()) == {7}, f"the instances that nobody uses to go: {there()}"
+            )
+            assert there()[7]["devices"][0]["uuid"] == hand
         await kubelet.stop()
 
     with ApiServer() as server:
