@@ -115,7 +115,10 @@ class World:
         self._make(spot)
         try:
             self.step("compute")
-        except NvmlFailed:
+        except NvmlFailed as error:
+            if self.faults.get("undo"):
+                self.faults["undo"].pop()
+                raise NvmlFailed(error.code, "half made", half_made=True) from error
             self._remove(spot)
             raise
         self._compute(spot)

@@ -304,3 +304,17 @@ def test_destruction_that_fails_half_way_is_finished_later(a100):
     a100.now += 6
     a100.work()
     assert a100.there() == {}
+
+
+def test_an_instance_whose_processes_nobody_tells_stays(a100):
+    """It counts as used."""
+    a100.pods(a=4500)
+    a100.delete("a")
+    a100.now += 31
+    a100.command("fail", "nvmlDeviceGetComputeRunningProcesses_v3", "1", "999")
+    a100.work()
+    assert len(a100.there()) == 1
+    a100.work()
+    a100.now += 31
+    a100.work()
+    assert a100.there() == {}

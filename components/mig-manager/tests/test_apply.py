@@ -255,6 +255,48 @@ def test_what_may_succeed_is_tried_again():
     assert world.evictions == []
 
 
+def test_a_pod_is_told_of_all_its_instances_or_of_none():
+    """One is there, the other may come yet."""
+    world = World()
+    world.bind("a", ONE, TWO)
+    world.faults["create"] = [pynvml.NVML_ERROR_TIMEOUT]
+    manager = world.manager()
+    world.now = manager.settle()
+    assert len(world.there()) == 1
+    assert world.uuids("a") == [None, None]
+    manager.settle()
+    assert world.uuids("a") == [world.there()[ONE].uuid, world.there()[TWO].uuid]
+
+
+def test_what_is_left_of_an_attempt_is_finished():
+    """A GPU instance without its compute instance, which could not be taken back, is ours."""
+    world = World()
+    world.faults |= {"compute": [pynvml.NVML_ERROR_TIMEOUT] * 2, "undo": [1]}
+    world.bind("a", ONE)
+    manager = world.manager()
+    for _ in range(2):
+        world.now = manager.settle()
+        assert world.uuids("a") == [None]
+    manager.settle()
+    assert world.uuids("a") == [world.there()[ONE].uuid]
+    assert world.evictions == []
+
+
+def test_what_somebody_uses_at_the_place_of_an_intent_is_not_ours():
+    """Nobody has been told of an instance that was made for an intent."""
+    world = World()
+    world.bind("a", ONE)
+    world.dies_at = world.calls + 5
+    with pytest.raises(Crash):
+        settled(world)
+    assert decode_journal(world.annotations["journal"])
+    world.by_hand(ONE)
+    world.using.add(world.there()[ONE].uuid)
+    settled(world)
+    assert world.uuids("a") == [None]
+    assert [uid for uid, _ in world.evictions] == ["a"]
+
+
 def test_what_keeps_failing_is_given_up():
     """Never a stuck pod."""
     world = World()

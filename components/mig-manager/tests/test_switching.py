@@ -36,7 +36,8 @@ class Node:
         self.wanted = Wish(wish, frozenset({"GPU-b"}))
         self.noted, self.version = {names.NODE_REGISTER: register("hami-core")}, 1
         self.pods, self.now, self.calls, self.dies_at = frozenset(), 1000.0, 0, None
-        self.deaf = self.stubborn = False
+        self.deaf = self.stubborn = self.client = False
+        self.listening = ACKS
         self.tokens = itertools.count()
         self.failures, self.changes = [], []
 
@@ -48,16 +49,19 @@ class Node:
 
     def read(self):
         self.step()
+        self.client = True
         return self.cards
 
     def close(self):
         self.step()
+        self.client = False
 
     def set_mode(self, card, *, enabled):
         self.step()
         found = self.cards[card]
         assert card not in self.pods, "pods have the card"
         assert (found.busy, found.instances) == (False, ())
+        assert enabled == found.enabled or not self.client, "we have NVML open"
         self.changes.append(enabled)
         token = json.loads(self.noted[PAUSE])["token"]
         released = [self.noted.get(key) for key in ACKS] == [token, token]
@@ -86,7 +90,7 @@ class Node:
         pause = json.loads(self.noted.get(PAUSE, "null"))
         for key in ACKS:
             self.noted.pop(key, None)
-            if pause and not self.deaf:
+            if pause and not self.deaf and key in self.listening:
                 self.noted[key] = pause["token"]
         if not pause:
             mode = "mig" if self.cards["GPU-a"].enabled else "hami-core"
@@ -232,6 +236,53 @@ def test_who_does_not_let_go_does_not_keep_the_others_waiting():
     node.deaf = False
     node.run(REST_S, switcher)
     assert node.changes == [True]
+
+
+@pytest.mark.parametrize("listening", ACKS)
+def test_both_have_to_let_go(listening):
+    """One is not enough."""
+    node = Node()
+    node.listening = (listening,)
+    node.run(30)
+    assert node.changes == []
+    assert PAUSE in node.noted
+
+
+def test_nobody_is_paused_at_once():
+    """A pod may have been bound just before the cordon."""
+    node = Node()
+    node.deaf = True
+    switcher = node.switcher()
+    node.run(4, switcher)
+    assert PAUSE not in node.noted
+    node.run(3, switcher)
+    assert PAUSE in node.noted
+
+
+def test_the_cordon_stays_until_the_plugin_announces_the_card_anew():
+    """Pods placed by the old announcement could not start."""
+    node = Node()
+    others = node.others
+
+    def late():
+        others()
+        node.noted[names.NODE_REGISTER] = register("hami-core")
+
+    node.others = late
+    node.run(30)
+    assert node.changes == [True]
+    assert node.noted[names.NODE_CORDON] == "GPU-a"
+    node.others = others
+    node.run(5)
+    assert node.clean
+
+
+def test_a_mode_that_waits_for_a_reset_against_the_wish_is_put_right():
+    """Somebody has switched MIG off by hand; the next reset would do it."""
+    node = Node(replace(OFF, enabled=True, pending=False))
+    node.run(30)
+    assert node.cards["GPU-a"].pending
+    assert node.clean
 
 
 def test_a_mode_that_stays_pending_is_put_back():
