@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from e2e.kube import Kube, wait_until
+from e2e.kube import Kube, Object, wait_until
 
 # What to kill: (the program as /proc/<pid>/cmdline shows it, the nodes it runs on).
 VICTIMS = {
@@ -67,3 +67,9 @@ def unready(kube: Kube) -> str | None:
     """What the API server lacks, or None."""
     state = kube.kubectl("get", "--raw", "/readyz", check=False)
     return None if state == "ok" else state or "the API server"
+
+
+def by_admission(failed: Object) -> bool:
+    """Whether kubelet's own admission failed a pod: it missed a plugin, or what that offers."""
+    reason = str(failed["status"].get("reason", ""))
+    return reason == "UnexpectedAdmissionError" or reason.startswith("OutOf")

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from e2e.kills import BORNE, forgiven, kill
+from e2e.kills import BORNE, by_admission, forgiven, kill
 from e2e.kube import phase, wait_until
 from e2e.pods import ON_AN_A100, REPORT, container, pod, slice_of
 from e2e.report import differences
@@ -78,9 +78,7 @@ class Wave:
 
     def replace(self, index, failed):
         """Kubelet fails what it admits while no plugin is registered; nobody else may."""
-        reason = failed["status"].get("reason", "")
-        mine = reason == "UnexpectedAdmissionError" or reason.startswith("OutOf")
-        assert mine, failed["status"]
+        assert by_admission(failed), failed["status"]
         name = f"{self.names[index]}r"
         self.kube.create(different(index, name, self.namespace))
         self.names[index] = name
