@@ -95,3 +95,13 @@ def test_a_peak_lies_between_the_largest_and_the_sum(containers):
     most = peak(containers).get("a", Share()).memory_mib
     single = [c.slices[0].memory_mib for c in containers]
     assert max(single, default=0) <= most <= sum(single)
+
+
+def test_instances_of_a_divided_card_may_add_up_to_more_than_all_of_it():
+    """Seven sevenths, each rounded up; memory and tasks are bounded as ever."""
+    cards = {"a": RegisteredDevice(id="a", count=10, devmem=100, devcore=100, mode="mig")}
+    others = [pod(str(n), container(Role.APP, 14, 15)) for n in range(6)]
+    assert excess(pod("7", container(Role.APP, 14, 15)), others, cards) is None
+    found = excess(pod("7", container(Role.APP, 17, 15)), others, cards)
+    assert found is not None
+    assert (found.what, found.held) == ("MiB", 84)
