@@ -242,3 +242,8 @@ def test_only_claims_are_claims():
         ledger.hold(uid, holding_of(kind, node, f"d/{uid}", [APP], ((dev("a", 1),),)))
     assert ledger.claims_on("n") == ["c"]
     assert ledger.claims_on("nowhere") == []
+
+
+def test_how_sure_a_holding_is_has_three_words():
+    """They stand in metrics and in /state."""
+    assert [kind.value for kind in Kind] == ["claim", "flight", "grant"]
