@@ -85,6 +85,7 @@ soak: install ## the long storms; shorter by variables: STORMS=1 FUZZ_RUNS=1000 
 	UPGRADES=$(or $(UPGRADES),21) $(RUN) pytest -q -m cluster e2e/test_upgrade.py -k device-plugin
 	RESTARTS=$(or $(RESTARTS),50) $(RUN) pytest -q -s -m soak e2e/test_restarts.py
 	WAVES=$(or $(WAVES),21) $(RUN) pytest -q -s -m soak e2e/test_waves.py
+	$(RUN) pytest -q -m soak e2e/test_mig.py
 	PINS=$(or $(PINS),5) $(RUN) pytest -q -m cluster e2e/test_operations.py
 	HA_PODS=$(or $(HA_PODS),500) $(RUN) pytest -q -s --timeout 2400 -m cluster e2e/test_ha.py
 
