@@ -378,3 +378,36 @@ def test_kube_scheduler_leaves_our_resources_to_us(objects):
     assert all(resource["ignoredByScheduler"] for resource in managed)
     wanted = {*NVIDIA.resources, *HYGON.resources}
     assert {resource["name"] for resource in managed} == wanted
+
+
+def test_every_node_agent_that_may_change_nodes_is_kept_to_its_own():
+    """The verb `patch` on nodes reaches every node; the policy `hami-own-node` names who has it."""
+    files = [*DEPLOY.glob("base/**/*.yaml"), *DEPLOY.glob("features/**/*.yaml")]
+    found = [o for file in files for o in YAML(typ="safe").load_all(file.read_text())]
+    found = [o for o in found if isinstance(o, dict)]
+    agents = {
+        o["spec"]["template"]["spec"].get("serviceAccountName")
+        for o in found
+        if o.get("kind") == "DaemonSet"
+    }
+    roles = {
+        o["metadata"]["name"]
+        for o in found
+        if o.get("kind") == "ClusterRole"
+        for rule in o["rules"]
+        if "nodes" in rule.get("resources", ()) and {"patch", "update"} & set(rule["verbs"])
+    }
+    may = {
+        subject["name"]
+        for o in found
+        if o.get("kind") == "ClusterRoleBinding" and o["roleRef"]["name"] in roles
+        for subject in o["subjects"]
+    }
+    [policy] = [
+        o
+        for o in found
+        if o.get("kind") == "ValidatingAdmissionPolicy" and o["metadata"]["name"] == "hami-own-node"
+    ]
+    [condition] = policy["spec"]["matchConditions"]
+    kept = set(re.findall(r"hami-system:([a-z-]+)", condition["expression"]))
+    assert {"hami-device-plugin", "hami-mig-manager"} <= agents & may <= kept

@@ -142,6 +142,24 @@ def test_without_watches_it_pauses(folder):
     run(scene(folder, play))
 
 
+def test_who_is_late_at_our_end_writes_all_the_same(folder):
+    """A container that starts while the plugin ends has its specification."""
+
+    async def play(readers, cdi):
+        ending = asyncio.create_task(readers.run())
+        await asyncio.sleep(0)
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
+        cdi.write("c1", {"n": 1})
+        assert path(folder, "c1").exists()
+
+    async def alone():
+        readers = Readers(asyncio.get_running_loop(), patient_s=HASTY_S)
+        await play(readers, CdiFiles((folder,), folder, readers.expect))
+
+    run(alone())
+
+
 def test_a_container_starts_once_its_specification_was_read(node):
     """Not before: the runtime would not know the device that it is told."""
 

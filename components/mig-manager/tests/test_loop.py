@@ -56,6 +56,15 @@ def test_what_fails_is_tried_again_ever_later():
     assert one.loop.missing() is None
 
 
+def test_a_mistake_of_ours_ends_nothing():
+    """It is told, readiness has it, and the next look is made."""
+    one = loop(KeyError("GPU-a"), None)
+    assert one.loop.step() == PAUSES_S[0]
+    assert one.loop.missing() == "'GPU-a'"
+    one.loop.step()
+    assert one.loop.missing() is None
+
+
 def test_news_wake_it_and_it_ends_when_told():
     """What comes while it works is not lost."""
     stopping, news = threading.Event(), threading.Event()

@@ -171,6 +171,40 @@ def test_a_card_that_is_used_waits(busy):
     assert node.clean
 
 
+def test_a_card_that_goes_silent_on_the_way_is_not_taken_for_changed():
+    """Of a card that does not answer nobody knows the mode; it goes on when it answers again."""
+    node = Node()
+    node.switcher().settle()
+    node.cards["GPU-a"] = Card("GPU-a", fault="lost")
+    node.run(60)
+    assert SWITCH in node.noted
+    assert "GPU-a" in node.noted[names.NODE_CORDON]
+    node.cards["GPU-a"] = OFF
+    node.run()
+    assert node.cards["GPU-a"].enabled
+    assert node.clean
+
+
+def test_a_card_that_is_not_named_for_a_moment_is_looked_at_again():
+    """As right after the reset that a change of mode is."""
+    node = Node()
+    real, gone = node.read, []
+
+    def read():
+        found = real()
+        if node.changes and not gone:
+            gone.append(True)
+            return {}
+        return found
+
+    node.read = read
+    node.run()
+    assert gone
+    assert node.cards["GPU-a"].enabled
+    assert node.clean
+    assert node.failures == []
+
+
 def test_a_card_that_pods_have_waits_and_takes_no_new_ones():
     """It is cordoned from the beginning, so it becomes idle some day."""
     node = Node()

@@ -8,7 +8,7 @@ import pytest
 from hamikit import names
 from hamikit.cluster import Unreachable
 from hamikit.objects import Metadata, Node
-from hamikit.truce import Truce
+from hamikit.truce import LONGEST_S, Truce
 
 KEY = names.NODE_MIG_PAUSE_MONITOR
 DEADLINE_S = 60
@@ -60,6 +60,24 @@ def test_a_pause_is_kept_from_its_token_to_its_end(faults):
     assert not thread.is_alive()
     assert api.said == [{KEY: "t1"}, {KEY: None}]
     assert not truce.asked
+
+
+def test_a_pause_that_lasts_too_long_is_over():
+    """Who asked for it has died; the cards are looked at again, and a new pause is one again."""
+    clock, api = [0.0], Api()
+    truce = Truce(KEY, now=lambda: clock[0])
+    truce.connect(api, "n")
+    truce.observe(node("t1"))
+    _, _, thread = keeping(truce)
+    assert api.heard.acquire(timeout=DEADLINE_S)
+    clock[0] = LONGEST_S
+    truce.observe(node("t1", **{KEY: "t1"}))
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive()
+    assert api.said == [{KEY: "t1"}, {KEY: None}]
+    assert not truce.asked
+    truce.observe(node("t2"))
+    assert truce.asked
 
 
 def test_another_token_is_another_pause():

@@ -29,8 +29,8 @@ def announced(
 ) -> tuple[RegisteredDevice, ...]:
     """The cards as the register annotation lists them (form: HAMi v2.10).
 
-    A card whose memory nobody knows cannot be shared out and is left out. Mode `mig` is for cards
-    that know MIG; the others of the node are shared as ever. A card whose MIG mode is not what the
+    A card whose memory nobody knows cannot be shared out and is left out. Its mode is `mig` while
+    that is on; cards that know no MIG are shared as ever. A card whose MIG mode is not what the
     node's mode needs, or that has no profile, gets no pods.
     """
     found: list[RegisteredDevice] = []
@@ -42,7 +42,8 @@ def announced(
         division = divisions.get(card.uuid)
         mode = _mode(settings, division)
         divided = mode == names.MODE_MIG
-        fits = division is None or (bool(division.profiles) if divided else not division.on)
+        as_wished = divided == (settings.mode == names.MODE_MIG)
+        usable = division is None or (as_wished and (not divided or bool(division.profiles)))
         found.append(
             RegisteredDevice(
                 id=card.uuid,
@@ -54,15 +55,17 @@ def announced(
                 numa=card.numa or 0,
                 mode=mode,
                 mig_profiles=division.profiles if division and divided else (),
-                health=card.healthy and fits and card.uuid not in unhealthy,
+                health=card.healthy and usable and card.uuid not in unhealthy,
             )
         )
     return tuple(found)
 
 
 def _mode(settings: Settings, division: Division | None) -> str:
-    knows_none = settings.mode == names.MODE_MIG and division is None
-    return names.MODE_HAMI_CORE if knows_none else settings.mode
+    """What the card is now: whoever has something of it keeps that while the wish is another."""
+    if division is not None and division.on:
+        return names.MODE_MIG
+    return names.MODE_HAMI_CORE if settings.mode == names.MODE_MIG else settings.mode
 
 
 def _type(name: str) -> str:

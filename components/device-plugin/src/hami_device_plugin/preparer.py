@@ -140,11 +140,11 @@ class Preparer:
         starting = {holder.container for holder in holders}
         return carving.with_instances(grant, pod, self._cards(grant), family, starting)
 
-    def _carry_out(self, grant: PodGrant, containers: Iterable[ContainerGrant]) -> list[str]:
+    def _carry_out(self, grant: PodGrant, containers: Sequence[ContainerGrant]) -> list[str]:
         cards = self._cards(grant)
         files, version = self._parts.files, grant.library
         try:
-            if not all(container.divided for container in grant.containers):
+            if not all(container.divided for container in containers):
                 version = files.library(grant.library)
         except NotDelivered as error:
             raise Refusal("library", str(error), late=True) from error

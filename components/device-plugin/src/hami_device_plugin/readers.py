@@ -32,7 +32,7 @@ class Readers:
         watch: object = path
         try:
             watch = self._inotify.add_watch(path, Mask.CLOSE_NOWRITE | Mask.ONESHOT)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: we are about to end
             log.warning("nobody tells when a file is read", path=str(path), error=str(error))
         self._unread[watch] = name
 

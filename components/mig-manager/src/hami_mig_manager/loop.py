@@ -57,13 +57,20 @@ class Loop:
             times = [when for work in self._works if (when := work()) is not None]
         except (ApiError, Unreachable, GpuError, NvmlFailed, ConfigError) as error:
             self._nvml_up(not isinstance(error, GpuError))
-            self._failures += 1
-            self._missing = str(error)
-            delay = PAUSES_S[min(self._failures, len(PAUSES_S)) - 1]
+            delay = self._failed(error)
             # A conflict is the ordinary price of writing without a lock.
             if self._failures > 1:
                 log.warning("nothing can be done", error=str(error), again_in_s=delay)
             return delay
+        except Exception as error:
+            # A mistake of ours must not leave a pause on the node and nobody at work.
+            log.exception("a look failed")
+            return self._failed(error)
         self._nvml_up(True)
         self._failures, self._missing = 0, None
         return min([LOOK_S, *(max(SOON_S, when - self._now()) for when in times)])
+
+    def _failed(self, error: Exception) -> float:
+        self._failures += 1
+        self._missing = str(error) or repr(error)
+        return PAUSES_S[min(self._failures, len(PAUSES_S)) - 1]

@@ -95,7 +95,7 @@ def next_move(stand: Stand, token: str) -> Move:
         # The card has gone, or the operator has thought better of it.
         back = card is not None and card.enabled != card.pending
         return Change(switch.card, not divided) if back else _end(stand, switch)
-    if card.enabled == card.pending == divided:
+    if card.fault is None and card.enabled == card.pending == divided:
         return _finish(stand, switch)
     if (why := _busy(stand, card)) is not None:
         return Note({names.NODE_MIG_PAUSE: None}) if paused else Idle(why, LOOK_S)

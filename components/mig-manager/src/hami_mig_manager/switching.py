@@ -101,7 +101,7 @@ class Switcher:
 
     def _change(self, move: Change) -> None:
         """One attempt; a mode that is only pending afterwards is put back after a few of them."""
-        before = self.cards.read()[move.card]
+        before = self.cards.read().get(move.card)
         # Our own client may be what keeps the card from being reset.
         self.cards.close()
         text = "the driver wants a reset of the card: another program has it open"
@@ -109,7 +109,11 @@ class Switcher:
             self.cards.set_mode(move.card, enabled=move.divided)
         except NvmlFailed as error:
             text = error.text
-        after = self.cards.read()[move.card]
+        # Right after a reset the driver may not name the card for a moment.
+        after = self.cards.read().get(move.card)
+        if before is None or after is None:
+            log.warning("mode of a card cannot be told", card=move.card)
+            return
         if after.enabled == move.divided:
             log.info("mode of a card is changed", card=move.card, divided=move.divided)
             self._tries.pop(move.card, None)

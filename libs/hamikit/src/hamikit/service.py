@@ -109,8 +109,10 @@ def serve(
     """Serve a WSGI application in a thread of its own; a port that is taken raises OSError here.
 
     Paths for which `at_once` holds are answered by the thread that reads, others by one of
-    `threads`.
+    `threads`; only for clients that are trusted.
     """
+    # Only who is trusted may fill so much memory: kube-scheduler, beside us.
+    large = {"recv_bytes": RECEIVED_AT_ONCE, "outbuf_high_watermark": MAX_BUFFERED}
     server = waitress.create_server(
         app,
         host=host,
@@ -119,12 +121,11 @@ def serve(
         ident=None,
         connection_limit=CONNECTIONS,
         max_request_body_size=MAX_REQUEST,
-        recv_bytes=RECEIVED_AT_ONCE,
         asyncore_use_poll=True,  # select() ends at descriptor 1024
         # What is longer goes through a temporary file, and our containers have no place for one.
         inbuf_overflow=MAX_BUFFERED,
         outbuf_overflow=MAX_BUFFERED,
-        outbuf_high_watermark=MAX_BUFFERED,
+        **(large if at_once else {}),
     )
     if at_once:
         answer_inline(server, at_once)

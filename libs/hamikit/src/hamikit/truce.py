@@ -1,6 +1,7 @@
 """Letting go of NVML while the MIG mode of a card is changed, and saying so on the node."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -13,6 +14,8 @@ from hamikit.objects import Node
 log = structlog.get_logger()
 
 AGAIN_S: Final = 1.0
+LONGEST_S: Final = 300.0
+"""mig-manager gives up after a minute; whoever asks for longer is not there any more."""
 
 
 class TruceApi(Protocol):
@@ -32,11 +35,11 @@ class Truce:
     `key` is the annotation that says that we keep it. Until `connect` none is asked for.
     """
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    def __init__(self, key: str, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._key, self._now = key, now
         self._api: TruceApi | None = None
         self._path = ""
-        self._token = ""
+        self._token, self._since = "", 0.0
         self._said: str | None = None
         self._changed = threading.Condition()
 
@@ -47,14 +50,16 @@ class Truce:
     def observe(self, node: Node) -> None:
         """The node is this now."""
         with self._changed:
-            self._token = _token(node.metadata.annotations.get(names.NODE_MIG_PAUSE, ""))
+            token = _token(node.metadata.annotations.get(names.NODE_MIG_PAUSE, ""))
+            if token != self._token:
+                self._token, self._since = token, self._now()
             self._said = node.metadata.annotations.get(self._key)
             self._changed.notify_all()
 
     @property
     def asked(self) -> bool:
-        """Whether there is a pause to keep."""
-        return bool(self._token)
+        """Whether there is a pause to keep; one that lasts too long is none."""
+        return bool(self._token) and self._now() - self._since < LONGEST_S
 
     def keep(self, close: Callable[[], None], stopping: threading.Event) -> None:
         """Where a pause is asked for: `close` NVML, say so, and return when it is over.
