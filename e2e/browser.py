@@ -12,6 +12,7 @@ from selenium import webdriver
 from e2e.kube import Kube
 from e2e.lab import apt
 from e2e.lab import config as lab_config
+from e2e.lab.console import Console
 from e2e.lab.lab import Lab
 
 DRIVER = "chromedriver"
@@ -26,7 +27,7 @@ def browser(folder: Path) -> Iterator[webdriver.Chrome]:
         LabError: it is not installed, and Debian's packages cannot be had.
     """
     if shutil.which(DRIVER) is None:
-        apt.install(PACKAGES, Lab(lab_config.load()).programs("apt"))
+        apt.install(PACKAGES, Lab(lab_config.load(), Console()).programs("apt"))
     options = webdriver.ChromeOptions()
     # Its sandbox refuses root; it opens our own page only.
     for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1200,900"):
