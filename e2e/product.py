@@ -126,28 +126,27 @@ def install() -> None:
 
 
 def restart_changed(kube: Kube) -> set[str]:
-    """Roll out every workload that was there before with another image of the same tag.
-
-    What has just been created runs the present image, and needs no second roll-out on top.
-    """
-    stamps = lab_config.load().state / "rolled"
-    stamps.mkdir(exist_ok=True)
-    changed = set()
+    """Roll out every workload of which a pod runs another image of the same tag."""
     uses = {
         "hami-scheduler": ("deployment", "hami-extender"),
         "hami-webhook": ("deployment", "hami-webhook"),
         **{name: ("daemonset", name) for name in DAEMONS},
     }
-    for workload, (kind, image) in uses.items():
-        where = ("-n", "hami-system", kind, workload, "-o", "jsonpath={.metadata.uid}")
-        mark = f"{kube.kubectl('get', *where)} {image_id(kube, tagged(image))}"
-        stamp = stamps / workload
-        known = stamp.read_text(encoding="utf-8") if stamp.exists() else ""
-        if known.split(" ")[0] == mark.split(" ", maxsplit=1)[0] and known != mark:
-            kube.kubectl("rollout", "restart", "-n", "hami-system", f"{kind}/{workload}")
-            changed.add(workload)
-        stamp.write_text(mark, encoding="utf-8")
+    changed = {name for name, (_, image) in uses.items() if stale(kube, name, image)}
+    for name in changed:
+        kube.kubectl("rollout", "restart", "-n", "hami-system", f"{uses[name][0]}/{name}")
     return changed
+
+
+def stale(kube: Kube, workload: str, image: str) -> bool:
+    """Whether a pod that has begun runs something else than the image as it is now."""
+    where = ("-n", "hami-system", "-l", f"app.kubernetes.io/name={workload}")
+    present = image_id(kube, tagged(image))
+    for pod in kube.get("pods", *where)["items"]:
+        begun = {each["imageID"] for each in pod["status"].get("containerStatuses", ())} - {""}
+        if begun and present not in begun:
+            return True
+    return False
 
 
 def unannounced(kube: Kube) -> str | None:
