@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+from contextlib import asynccontextmanager
 
 import grpc
 import pytest
@@ -48,15 +49,22 @@ def mig_mode(node):
     return f"--node-config-file={path}"
 
 
+@asynccontextmanager
+async def at_work(node, server, *flags):
+    """The plugin with its slots listed and its cards announced: kubelet, and the cards."""
+    kubelet = FakeKubelet(node.plugins)
+    await kubelet.start()
+    async with Process(node, server, *flags):
+        await listed(kubelet, 20)
+        yield kubelet, await until(lambda: registered(server), "the register annotation")
+    await kubelet.stop()
+
+
 def test_a_container_waits_for_its_instance_and_gets_its_device(node, simulate, mig_mode):
     """The call ends with the record on the pod; no limiter, the card's and the instance's nodes."""
 
     async def scenario(server):
-        kubelet = FakeKubelet(node.plugins)
-        await kubelet.start()
-        async with Process(node, server, mig_mode):
-            await listed(kubelet, 20)
-            cards = await until(lambda: registered(server), "the register annotation")
+        async with at_work(node, server, mig_mode) as (kubelet, cards):
             assert [card.mode for card in cards] == ["mig", "mig", "hami-core", "hami-core"]
             assert [card.health for card in cards] == [True, True, False, False]
             profiles = [profile.name for profile in cards[1].mig_profiles]
@@ -78,7 +86,6 @@ def test_a_container_waits_for_its_instance_and_gets_its_device(node, simulate, 
             assert paths == ["/dev/nvidia-uvm", "/dev/nvidiactl", "/dev/nvidia1", *caps]
             assert not any("vgpu" in mount["containerPath"] for mount in spec["mounts"])
             assert list((node.vgpu / "containers").iterdir()) == []
-        await kubelet.stop()
 
     with ApiServer() as server:
         run(scenario(server))
@@ -89,11 +96,7 @@ def test_two_pods_on_one_card_see_each_its_own_instance(node, simulate, mig_mode
     wanted = {"u1": ("1g.5gb", 0, 7, 4864), "u2": ("3g.20gb", 4, 2, 20096)}
 
     async def scenario(server):
-        kubelet = FakeKubelet(node.plugins)
-        await kubelet.start()
-        async with Process(node, server, mig_mode):
-            await listed(kubelet, 20)
-            cards = await until(lambda: registered(server), "the register annotation")
+        async with at_work(node, server, mig_mode) as (kubelet, cards):
             for number, (uid, (profile, start, gi, memory)) in enumerate(wanted.items()):
                 mig = simulate("cut", "0", profile, str(start))
                 made = {"migUUID": mig, "gpuInstanceID": gi, "computeInstanceID": 0}
@@ -106,7 +109,6 @@ def test_two_pods_on_one_card_see_each_its_own_instance(node, simulate, mig_mode
                 assert seen["total"] == memory << 20
                 lines = inside(node, fakegpu, spec, "nvidia-smi", "-L").splitlines()
                 assert [line.split("UUID: ")[1] for line in lines] == [f"{cards[0].id})", f"{mig})"]
-        await kubelet.stop()
 
     with ApiServer() as server:
         run(scenario(server))
@@ -146,11 +148,7 @@ def test_an_instance_comes_with_its_pod_and_goes_with_it(node, simulate, mig_mod
         return {i["id"]: i for i in card["mig"]["instances"]}
 
     async def scenario(server):
-        kubelet = FakeKubelet(node.plugins)
-        await kubelet.start()
-        async with Process(node, server, mig_mode), Manager(node, server):
-            await listed(kubelet, 20)
-            cards = await until(lambda: registered(server), "the register annotation")
+        async with at_work(node, server, mig_mode) as (kubelet, cards), Manager(node, server):
             pod = pod_on("u1", cards[0].id, 4, 4, "3g.20gb")
             server.put(pod)
             name = await kubelet.admit("u1", "c", ["slot-0000"])
@@ -185,7 +183,6 @@ def test_an_instance_comes_with_its_pod_and_goes_with_it(node, simulate, mig_mod
                 lambda: set(there()) == {7}, f"the instances that nobody uses to go: {there()}"
             )
             assert there()[7]["devices"][0]["uuid"] == hand
-        await kubelet.stop()
 
     with ApiServer() as server:
         run(scenario(server))
@@ -195,11 +192,7 @@ def test_an_instance_that_another_pod_still_has_is_waited_for(node, simulate, mi
     """Two records of one instance: the second pod starts when the first one is gone."""
 
     async def scenario(server):
-        kubelet = FakeKubelet(node.plugins)
-        await kubelet.start()
-        async with Process(node, server, mig_mode):
-            await listed(kubelet, 20)
-            cards = await until(lambda: registered(server), "the register annotation")
+        async with at_work(node, server, mig_mode) as (kubelet, cards):
             mig = simulate("cut", "0", "1g.5gb", "0")
             made = {"migUUID": mig, "gpuInstanceID": 7, "computeInstanceID": 0}
             pods = [pod_on(uid, cards[0].id, 0, **made) for uid in ("u1", "u2")]
@@ -213,7 +206,6 @@ def test_an_instance_that_another_pod_still_has_is_waited_for(node, simulate, mi
             server.remove(pods[0])
             kubelet.forget("u1")
             await asyncio.wait_for(second, 30)
-        await kubelet.stop()
 
     with ApiServer() as server:
         run(scenario(server))
@@ -223,16 +215,11 @@ def test_an_instance_that_never_comes_is_told(node, simulate, mig_mode):
     """Within the time that a start may take, in the event's words."""
 
     async def scenario(server):
-        kubelet = FakeKubelet(node.plugins)
-        await kubelet.start()
-        async with Process(node, server, mig_mode, "--prestart-seconds=0.3"):
-            await listed(kubelet, 20)
-            cards = await until(lambda: registered(server), "the register annotation")
+        async with at_work(node, server, mig_mode, "--prestart-seconds=0.3") as (kubelet, cards):
             server.put(pod_on("u1", cards[0].id, 0))
             await kubelet.admit("u1", "c", ["slot-0000"])
             with pytest.raises(grpc.aio.AioRpcError, match="which mig-manager has not made yet"):
                 await kubelet.start_container(["slot-0000"])
-        await kubelet.stop()
 
     with ApiServer() as server:
         run(scenario(server))

@@ -42,6 +42,9 @@ class StatusPage:
         )
         self._page = environment.get_template("status.html")
         self._style = environment.get_template("status.css").render()
+        digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
+        policy = f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'"
+        self._policy = f"{policy}; frame-ancestors 'none'"
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """The page, or the form to sign in with."""
@@ -85,9 +88,7 @@ class StatusPage:
     def _show(self, response: falcon.Response, status: str, **shown: Any) -> None:
         response.status = status
         response.content_type = falcon.MEDIA_HTML
-        digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
-        policy = f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'"
-        response.set_header("Content-Security-Policy", f"{policy}; frame-ancestors 'none'")
+        response.set_header("Content-Security-Policy", self._policy)
         response.set_header("Cache-Control", "no-store")
         figures = {"nodes_shown": NODES_SHOWN, "pods_shown": PODS_SHOWN, "link": link}
         page = {"overview": None, "refused": "", "style": self._style, **figures, **shown}

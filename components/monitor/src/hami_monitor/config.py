@@ -60,11 +60,7 @@ class Config:
         """
         parser = _parser(environ)
         given = parser.parse_args(list(argv))
-        if not given.node_name:
-            parser.error(
-                f"the node's name is missing: set {names.ENV_NODE_NAME} from spec.nodeName "
-                "or give --node-name"
-            )
+        parser.need_node_name(given.node_name)
         host, port = given.metrics_bind_address
         return cls(
             node_name=given.node_name,

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
+from hamikit import names
+
 LEVELS = ("debug", "info", "warning", "error")
 """Of the log."""
 
@@ -14,6 +16,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say it and end with code 2."""
         self.exit(2, f"{self.prog}: {message}\n")
+
+    def need_node_name(self, name: str) -> None:
+        """End so where nobody says which node this is."""
+        if not name:
+            self.error(
+                f"the node's name is missing: set {names.ENV_NODE_NAME} from spec.nodeName "
+                "or give --node-name"
+            )
 
 
 def address(text: str) -> tuple[str, int]:
