@@ -215,6 +215,20 @@ def test_what_cannot_be_fails_the_pod(node, grant, ids, words):
         assert list((node.vgpu / "containers").iterdir()) == []
 
 
+@pytest.mark.parametrize("prefer", [False, True])
+def test_an_id_from_before_the_protocol_was_changed(node, prefer):
+    """What was held when this plugin came is offered, and free a moment later: any card does."""
+    grant = f"{CARD},NVIDIA,1,0:GPU-a,NVIDIA,1,0:;"
+    settings = Settings(wish=Wish.AUTO, prefer_ids=prefer)
+
+    @scenario(node, bound(grant=grant), settings=settings)
+    async def _(here):
+        await here.allocate("slot-0007", "GPU-a-3")
+        assert here.outcome()[:2] == ("success", False)
+        await here.kubelet.start_container(["slot-0007", "GPU-a-3"])
+        assert here.limits() == [(CARD, 1), ("GPU-a", 1)]
+
+
 def test_the_erase_fails(node):
     """The pod fails and the lock goes, because kubelet gets no answer."""
 

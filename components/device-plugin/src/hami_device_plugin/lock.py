@@ -1,9 +1,10 @@
 """HAMi's lock protocol as values: whose turn it is, and what is left to allocate (HAMi v2.10)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from hami_device_plugin.inventory import SLOT_PREFIX
 from hamikit import names
 from hamikit.codec import CodecError, GrantedDevice, decode_grant
 from hamikit.objects import Pod
@@ -106,6 +107,15 @@ def physical_id(slot: str) -> str:
     if slot.count("-") == _DASHES_OF_A_SLOT and number.isdecimal():
         return card
     return slot
+
+
+def of_cards(ids: Iterable[str]) -> list[str]:
+    """The ids that stand for a card.
+
+    Others are from before the node changed to this protocol: a container held them then and has
+    ended, or kubelet has not heard of the change yet. Any card does for them.
+    """
+    return [slot for slot in ids if not slot.startswith(SLOT_PREFIX)]
 
 
 def preferred(

@@ -248,7 +248,8 @@ class Preparer:
 
     def _spell(self, pod: Pod, turn: lock.Turn, ids: Sequence[str]) -> ContainerAllocateResponse:
         parts, settings = self._parts, self._parts.settings()
-        if unknown := [slot for slot in ids if slot not in parts.stock.slots()]:
+        by_card = lock.of_cards(ids)
+        if unknown := [slot for slot in by_card if slot not in parts.stock.slots()]:
             raise lock.LockError(
                 f"invalid allocation request for {parts.stock.resource!r}: unknown device: "
                 f"{unknown[0]}"
@@ -259,7 +260,8 @@ class Preparer:
                 "MIG instances need late binding: with HAMi's lock kubelet would have to wait for "
                 "them in Allocate; see `binding` in device-config.yaml"
             )
-        cards = [lock.physical_id(s) for s in ids] if settings.prefer_ids else None
+        chosen = settings.prefer_ids and len(by_card) == len(ids)
+        cards = [lock.physical_id(slot) for slot in ids] if chosen else None
         name = pod.all_containers[turn.index].name
         grant = grant.with_slices(name, slices_of(turn.devices, cards))
         cards_now, container = self._cards(grant), grant.of(name)
