@@ -112,6 +112,21 @@ class Kube:
             said = {name: self.events(namespace, name)[-4:] for name in names}
             raise Deadline(f"{error}; events: {json.dumps(said)}") from None
 
+    def wait_log(self, namespace: str, pod: str, text: str, seconds: float = 60) -> str:
+        """Wait until a pod has printed a text, and return all it printed.
+
+        A pod runs some time before what it prints first can be read.
+        """
+        said = ""
+
+        def missing() -> str | None:
+            nonlocal said
+            said = self.kubectl("logs", "-n", namespace, pod)
+            return None if text in said else f"{text!r} in what {pod} printed: {said!r}"
+
+        wait_until(missing, seconds)
+        return said
+
     def exec(self, namespace: str, pod: str, *command: str, check: bool = True) -> str:
         """Run a command in a pod's first container."""
         return self.kubectl("exec", "-n", namespace, pod, "--", *command, check=check)

@@ -109,4 +109,4 @@ def test_count_zero_asks_for_nothing(kube, namespace):
     found = kube.pods(namespace)[0]
     assert granted(found) == []
     assert found["spec"]["schedulerName"] == "default-scheduler"
-    assert "No such file" in kube.kubectl("logs", "-n", namespace, "zero")
+    kube.wait_log(namespace, "zero", "No such file")

@@ -100,8 +100,7 @@ def test_pods_get_instances_and_these_go_with_them(kube, namespace, mig):
         record = pods[name]["metadata"]["annotations"][names.POD_MIG_ALLOCATIONS]
         [made] = decode_mig_allocations(record)
         assert made.profile == profile
-        said = kube.kubectl("logs", "-n", namespace, name)
-        assert f"UUID: {made.mig_uuid})" in said
+        said = kube.wait_log(namespace, name, f"UUID: {made.mig_uuid})")
         assert said.count("MIG-") == 1
         [seen] = json.loads(said.splitlines()[0])["cards"]
         assert seen["total"] == memory << 20
