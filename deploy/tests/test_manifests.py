@@ -210,7 +210,14 @@ def selects(selector, labels):
 
 def test_what_is_selected_is_there(featured):
     """A selector that selects nothing protects, serves and scrapes nothing."""
-    objects = featured("high-availability", "monitoring", "network-policies", "self-signed")
+    objects = featured(
+        "high-availability",
+        "mig",
+        "mig-monitoring",
+        "monitoring",
+        "network-policies",
+        "self-signed",
+    )
     pods = [
         o["spec"]["template"]["metadata"]["labels"]
         for o in objects

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 import grpc
+import pynvml
 
 from hami_device_plugin.api import deviceplugin_pb2 as api
 from hami_device_plugin.config import Config
@@ -137,25 +138,25 @@ class FakeNvml:
 class NoEvents:
     """An NVML that knows no events."""
 
-    class NVMLError(Exception):
-        """Not supported."""
-
+    NVMLError = pynvml.NVMLError
+    NVML_ERROR_NOT_SUPPORTED = pynvml.NVML_ERROR_NOT_SUPPORTED
+    NVML_ERROR_FUNCTION_NOT_FOUND = pynvml.NVML_ERROR_FUNCTION_NOT_FOUND
     NVML_FI_DEV_GET_GPU_RECOVERY_ACTION = 230
 
     @staticmethod
     def nvmlEventSetCreate():  # noqa: N802
         """Not supported."""
-        raise NoEvents.NVMLError
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
     @staticmethod
     def nvmlDeviceGetMigMode(_handle):  # noqa: N802
         """Not supported."""
-        raise NoEvents.NVMLError
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
     @staticmethod
     def nvmlDeviceGetFieldValues(_handle, _fields):  # noqa: N802
         """Not supported."""
-        raise NoEvents.NVMLError
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
 
 class FakeCluster:

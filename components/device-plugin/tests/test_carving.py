@@ -88,9 +88,18 @@ def test_what_cannot_be_carried_out_is_said(grant, allocations, words):
 
 
 def test_cards_that_are_not_divided_need_no_instances():
-    """Nor is the annotation looked at."""
-    grant = carve("GPU-b,NVIDIA,1000,0:;", None)
-    assert not grant.containers[0].divided
+    """Whatever is reserved elsewhere."""
+    for allocations in ([], [allocation()]):
+        grant = carve("GPU-b,NVIDIA,1000,0:;", allocations)
+        assert not grant.containers[0].divided
+
+
+def test_an_instance_of_a_card_that_is_not_divided_now_is_waited_for():
+    """Its pod never gets the whole card instead, as it would when NVML fails for a moment."""
+    made = [allocation(uuid="GPU-b", **MADE)]
+    with pytest.raises(Refusal, match="card GPU-b, which is not in MIG mode") as caught:
+        carve("GPU-b,NVIDIA,4864,15:;", made)
+    assert (caught.value.reason, caught.value.late) == ("mig-off", True)
 
 
 def test_an_instance_is_given_once():
@@ -160,8 +169,9 @@ def test_what_is_missing_is_said():
     """A node without a specification, a card without MIG."""
     with pytest.raises(CdiError, match="nvidia-ctk cdi generate"):
         instance_edits([], container("MIG-1"), lambda _: None, Capabilities())
-    with pytest.raises(CdiError, match="knows no MIG"):
-        instance_edits([node_spec()], container("MIG-1"), lambda _: None, Capabilities())
+    for known in ({}, {"GPU-a": Division(False)}):
+        with pytest.raises(CdiError, match="is not in MIG mode"):
+            instance_edits([node_spec()], container("MIG-1"), known.get, Capabilities())
 
 
 def test_a_runtime_is_told_the_instances():

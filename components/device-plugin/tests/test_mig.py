@@ -4,7 +4,7 @@ import pynvml
 import pytest
 
 from hami_device_plugin.inventory import announced
-from hami_device_plugin.mig import Division, Divisions, chosen
+from hami_device_plugin.mig import SILENT, Division, Divisions, chosen
 from hami_device_plugin.settings import MigGroup, Settings, cluster_settings
 from hamikit.codec import encode_register
 from hamikit.deviceconfig import ConfigError
@@ -29,26 +29,38 @@ class Binding:
     """NVML's calls about MIG; cards in `modes` know it."""
 
     NVMLError = pynvml.NVMLError
+    NVML_ERROR_NOT_SUPPORTED = pynvml.NVML_ERROR_NOT_SUPPORTED
+    NVML_ERROR_INVALID_ARGUMENT = pynvml.NVML_ERROR_INVALID_ARGUMENT
+    NVML_ERROR_FUNCTION_NOT_FOUND = pynvml.NVML_ERROR_FUNCTION_NOT_FOUND
     NVML_GPU_INSTANCE_PROFILE_COUNT = pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT
     c_nvmlGpuInstancePlacement_t = pynvml.c_nvmlGpuInstancePlacement_t  # noqa: N815
 
     def __init__(self, **modes):
         self.modes, self.asked = modes, 0
+        self.faults = {}
+
+    def _fault(self, call):
+        """Fail as told."""
+        if call in self.faults:
+            raise pynvml.NVMLError(self.faults[call])
 
     def nvmlDeviceGetMigMode(self, handle):  # noqa: N802
         """Current and pending."""
+        self._fault("mode")
         if handle not in self.modes:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         return [self.modes[handle]] * 2
 
     def nvmlDeviceGetMinorNumber(self, _handle):  # noqa: N802
         """The card's device node."""
+        self._fault("minor")
         return 3
 
     def nvmlDeviceGetGpuInstanceProfileInfo(self, _handle, number, version):  # noqa: N802
         """A profile by NVML's number."""
         assert version == 2
         self.asked += 1
+        self._fault("profile")
         if number not in ROWS:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         info = pynvml.c_nvmlGpuInstanceProfileInfo_v2_t()
@@ -60,6 +72,7 @@ class Binding:
 
     def nvmlDeviceGetGpuInstancePossiblePlacements(self, _handle, profile, out, count):  # noqa: N802
         """Fill in where it can be."""
+        self._fault("places")
         *_, starts, size = next(row for row in ROWS.values() if row[1] == profile)
         count._obj.value = len(starts)
         for n, start in enumerate(starts if out is not None else ()):
@@ -97,10 +110,54 @@ def test_profiles_are_asked_for_once_a_mode():
         divisions.look([(CARD, "a")])
     asked = binding.asked
     binding.modes["a"] = 0
-    assert divisions.look([(CARD, "a")])["GPU-a"] == Division(on=False, minor=3)
+    assert divisions.look([(CARD, "a")])["GPU-a"] == Division(on=False)
     binding.modes["a"] = 1
     assert len(divisions.look([(CARD, "a")])["GPU-a"].profiles) == 4
     assert (asked, binding.asked) == (pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT, 2 * asked)
+
+
+@pytest.mark.parametrize("call", ["mode", "minor", "profile", "places"])
+def test_an_error_that_passes_changes_nothing(call):
+    """The card stays what it was; one that was not asked before is kept back until it tells."""
+    binding = Binding(a=1)
+    divisions = Divisions(lambda: binding)
+    known = divisions.look([(CARD, "a")])
+    binding.faults[call] = pynvml.NVML_ERROR_UNKNOWN
+    assert divisions.look([(CARD, "a")]) == known
+    fresh = Divisions(lambda: binding)
+    found = fresh.look([(CARD, "a"), (T4, "t")])
+    (card,) = announced([CARD], Settings(mode="mig"), (), found)
+    assert not card.health
+    assert profiles_of(found["GPU-a"]) == []
+    binding.faults.clear()
+    assert fresh.look([(CARD, "a"), (T4, "t")]) == known
+
+
+def test_a_card_that_was_switched_on_meanwhile_does_not_keep_its_old_mode():
+    """It is divided, and what can be made of it comes when it tells."""
+    binding = Binding(a=0)
+    divisions = Divisions(lambda: binding)
+    divisions.look([(CARD, "a")])
+    binding.modes["a"] = 1
+    binding.faults["profile"] = pynvml.NVML_ERROR_TIMEOUT
+    assert divisions.look([(CARD, "a")])["GPU-a"] == Division(on=True)
+
+
+def test_a_card_without_profiles_is_asked_again():
+    """A driver that had none ready may have them later."""
+    binding = Binding(a=1)
+    divisions = Divisions(lambda: binding)
+    binding.faults["profile"] = pynvml.NVML_ERROR_NOT_SUPPORTED
+    assert profiles_of(divisions.look([(CARD, "a")])["GPU-a"]) == []
+    binding.faults.clear()
+    assert len(profiles_of(divisions.look([(CARD, "a")])["GPU-a"])) == 4
+
+
+def test_a_driver_without_mig_knows_none():
+    """Older than MIG itself."""
+    binding = Binding(a=1)
+    binding.faults["mode"] = pynvml.NVML_ERROR_FUNCTION_NOT_FOUND
+    assert look(binding) == {}
 
 
 def test_a_card_that_does_not_answer_stays_what_it_was():
@@ -170,6 +227,8 @@ def test_cards_in_mig_mode_are_registered_with_their_profiles():
         ("hami-core", None, "hami-core", True),
         ("mig", None, "hami-core", True),
         ("mps", Division(False, 0), "mps", True),
+        ("mig", SILENT, "hami-core", False),
+        ("hami-core", SILENT, "hami-core", False),
     ],
 )
 def test_a_card_in_the_other_mode_gets_no_pods(wish, division, mode, health):

@@ -174,8 +174,39 @@ def test_a_pod_says_which_way_of_sharing_it_wants():
         assert world.ask(pod).slots[0][0].uuid == card
     assert world.ask(make_pod("p", one(4500), POD_VGPU_MODE="mps")).reason == "2/2 CardTypeMismatch"
     both = world.ask(make_pod("p", container(gpu=2, mem=4500), POD_VGPU_MODE="mig,hami-core"))
-    assert {d.uuid for d in both.slots[0]} <= {"GPU-m", "GPU-h"}
+    assert [d.uuid for d in both.slots[0]] == ["GPU-m", "GPU-m"]
     assert world.bind("h", one(4500), POD_VGPU_MODE="hami-core") == []
+
+
+def test_a_container_gets_one_kind():
+    """Instances or shares, whichever has enough; where neither has, both are counted."""
+    world = World(mig_device("GPU-m"), device("GPU-h", 1), device("GPU-i", 2))
+    assert world.bind("whole", one(30000), POD_VGPU_MODE="mig") == [("7g.40gb", 0)]
+    verdict = world.ask(make_pod("p", container(gpu=2, mem=1000)))
+    assert {d.uuid for d in verdict.slots[0]} == {"GPU-h", "GPU-i"}
+    world = World(mig_device("GPU-m"), device("GPU-h", 1, devmem=40960))
+    # Slices 0 to 3 are left, which is one of 20 GB: an instance and a share would be two devices.
+    assert world.bind("half", one(19000), POD_VGPU_MODE="mig") == [("3g.20gb", 4)]
+    assert world.bind("p", container(gpu=2, mem=15000)) == (
+        "1/2 CardMigTopologyInfeasible, 2/2 AllocatedCardsInsufficientRequest"
+    )
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_no_container_has_both_kinds(data):
+    """Whatever is on the cards and however they are chosen."""
+    world = World(mig_device("GPU-m"), mig_device("GPU-n", 1), device("GPU-h", 2, numa=1),
+                  device("GPU-i", 3))  # fmt: skip
+    policy = data.draw(st.sampled_from(("binpack", "spread", "topology-aware")))
+    bind = data.draw(st.sampled_from(("true", "false")))
+    for number in range(data.draw(st.integers(1, 8))):
+        asked = container(gpu=data.draw(st.integers(1, 4)), mem=data.draw(st.integers(1, 20000)))
+        pod = make_pod(f"p{number}", asked, POD_GPU_POLICY=policy, POD_NUMA_BIND=bind)
+        verdict = world.ask(pod)
+        if isinstance(verdict, Placement):
+            world.snapshot.hold(Kind.FLIGHT, pod, "n", verdict.slots)
+            assert len({d.instance is None for d in verdict.slots[0]}) == 1
 
 
 def test_more_devices_than_cards():

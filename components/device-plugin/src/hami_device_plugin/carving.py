@@ -35,12 +35,13 @@ def with_instances(
 
     Raises:
         GrantError: a slice has no reservation, or one that does not fit it.
-        Refusal: an instance has not been made yet.
+        Refusal: an instance has not been made yet, or its card is not in MIG mode now.
     """
-    if not any(cards[uuid].mode == names.MODE_MIG for uuid in grant.uuids):
+    text = pod.metadata.annotations.get(names.POD_MIG_ALLOCATIONS, "")
+    if not text and not any(cards[uuid].mode == names.MODE_MIG for uuid in grant.uuids):
         return grant
     try:
-        found = decode_mig_allocations(pod.metadata.annotations.get(names.POD_MIG_ALLOCATIONS, ""))
+        found = decode_mig_allocations(text)
     except CodecError as error:
         raise GrantError(f"{_of(pod)} cannot be read: {error}; {_ANEW}") from error
     reserved = {(one.container_index, one.device_index): one for one in found}
@@ -69,8 +70,16 @@ def _of(pod: Pod) -> str:
 
 
 def _made(part: Slice, reserved: MigAllocation | None, card: RegisteredDevice, pod: Pod) -> Slice:
-    if card.mode != names.MODE_MIG:
+    if card.mode != names.MODE_MIG and (reserved is None or reserved.gpu_uuid != part.uuid):
         return part
+    if card.mode != names.MODE_MIG:
+        # Never the whole card instead of the instance.
+        raise Refusal(
+            "mig-off",
+            f"pod {pod.key} has a MIG instance of card {part.uuid}, which is not in MIG mode now, "
+            "or does not say so; see the node's mig-manager and the device plugin's log",
+            late=True,
+        )
     if reserved is None or reserved.gpu_uuid != part.uuid:
         raise GrantError(f"{_of(pod)} have none on card {part.uuid}, which is in MIG mode; {_ANEW}")
     gi, ci = reserved.gpu_instance_id, reserved.compute_instance_id
@@ -161,8 +170,8 @@ def instance_edits(
             edits += [spec.common, spec.devices[part.instance.uuid]]
             continue
         division = divisions(part.uuid)
-        if division is None:
-            raise CdiError(f"card {part.uuid} has an instance but knows no MIG; {_ANEW}")
+        if division is None or division.minor is None:
+            raise CdiError(f"card {part.uuid} has an instance but is not in MIG mode; {_ANEW}")
         edits.append(capabilities.nodes(division.minor, part.instance))
     return version, edits
 

@@ -31,7 +31,7 @@ def announced(
 
     A card whose memory nobody knows cannot be shared out and is left out. Its mode is `mig` while
     that is on; cards that know no MIG are shared as ever. A card whose MIG mode is not what the
-    node's mode needs, or that has no profile, gets no pods.
+    node's mode needs or is not told, or that has no profile, gets no pods.
     """
     found: list[RegisteredDevice] = []
     for card in cards:
@@ -43,7 +43,9 @@ def announced(
         mode = _mode(settings, division)
         divided = mode == names.MODE_MIG
         as_wished = divided == (settings.mode == names.MODE_MIG)
-        usable = division is None or (as_wished and (not divided or bool(division.profiles)))
+        usable = division is None or (
+            division.known and as_wished and (not divided or bool(division.profiles))
+        )
         found.append(
             RegisteredDevice(
                 id=card.uuid,

@@ -20,11 +20,19 @@ _PLAIN = re.compile(r"\d+g\.[^+-]+")
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """A card that knows MIG; `profiles` are empty while the mode is off."""
+    """A card that knows MIG; `profiles` are empty while the mode is off or not told.
+
+    `minor` is the number of its device node, known while the mode is on. A card that is not
+    `known` has not told yet whether it is divided: nothing of it may be given out.
+    """
 
     on: bool
-    minor: int
+    minor: int | None = None
     profiles: tuple[MigProfile, ...] = ()
+    known: bool = True
+
+
+SILENT = Division(on=False, known=False)
 
 
 class Divisions:
@@ -39,6 +47,7 @@ class Divisions:
         self._nvml, self._groups = nvml, groups
         self._offered: dict[str, tuple[MigProfile, ...]] = {}
         self._now: dict[str, Division] = {}
+        self._failing: set[str] = set()
 
     def of(self, uuid: str) -> Division | None:
         """A card as it was at the last look; None for one that knows no MIG."""
@@ -61,18 +70,33 @@ class Divisions:
         return found
 
     def _division(self, nvml: Any, card: Card, handle: Any) -> Division | None:
+        """What a card says now; one that fails is what it was, until it says something else."""
+        before = self._now.get(card.uuid, SILENT)
         try:
             on = bool(nvml.nvmlDeviceGetMigMode(handle)[0])
-            if not on:
-                self._offered.pop(card.uuid, None)
-            elif card.uuid not in self._offered:
-                self._offered[card.uuid] = tuple(_profiles(nvml, handle))
-            minor = int(nvml.nvmlDeviceGetMinorNumber(handle))
         except nvml.NVMLError as error:
-            log.debug("card is not asked for MIG", uuid=card.uuid, error=str(error))
-            return None
-        profiles = chosen(card.name, self._offered.get(card.uuid, ()), self._groups())
-        return Division(on, minor, profiles)
+            if error.value in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND):
+                return None
+            self._failed(card, error)
+            return before
+        if not on:
+            self._offered.pop(card.uuid, None)
+            self._failing.discard(card.uuid)
+            return Division(on=False)
+        try:
+            minor = int(nvml.nvmlDeviceGetMinorNumber(handle))
+            if not self._offered.get(card.uuid):
+                self._offered[card.uuid] = tuple(_profiles(nvml, handle))
+        except nvml.NVMLError as error:
+            self._failed(card, error)
+            return before if before.on else Division(on=True)
+        self._failing.discard(card.uuid)
+        return Division(on, minor, chosen(card.name, self._offered[card.uuid], self._groups()))
+
+    def _failed(self, card: Card, error: Exception) -> None:
+        if card.uuid not in self._failing:
+            log.warning("card does not say how MIG divides it", uuid=card.uuid, error=str(error))
+        self._failing.add(card.uuid)
 
 
 def _profiles(nvml: Any, handle: Any) -> Iterator[MigProfile]:
@@ -83,6 +107,8 @@ def _profiles(nvml: Any, handle: Any) -> Iterator[MigProfile]:
             info = nvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, number, version=2)
             found.append((info, _places(nvml, handle, info.id)))
         except nvml.NVMLError as error:
+            if error.value not in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_INVALID_ARGUMENT):
+                raise
             log.debug("not a profile of this card", number=number, error=str(error))
     most = max((info.multiprocessorCount for info, _ in found), default=1)
     for info, places in found:

@@ -34,6 +34,10 @@ Allowed = Callable[[Sequence[int]], bool]
 """Whether the pod's namespace may have these cards on top of what the pod got so far."""
 
 
+_Walk = tuple[list[list[int]], dict[int, str]]
+"""Positions that would do, by groups of which one is taken; and why the others would not."""
+
+
 def anything(_positions: Sequence[int]) -> bool:
     """No quota."""
     return True
@@ -56,19 +60,41 @@ def fit_container(
     """
     if request.count > len(node.cards) and not _divided(node, wish):
         return Misfit(DEVICES_SHORT)
-    groups, rejected = _walk(node, wish, request, allowed)
-    chosen = _choose(node, wish, request.count, [g for g in groups if len(g) >= request.count])
-    if chosen is not None and allowed(chosen):
-        return chosen
-    if chosen is not None:
-        rejected.update(dict.fromkeys(groups[-1], QUOTA_NOT_FIT))
-        groups[-1] = []
-    return _misfit(groups, rejected, len(node.cards))
+    order = _ordered(node, wish, request)[::-1]
+    walks: list[_Walk] = []
+    for positions in _kinds(node, order, request.count):
+        groups, rejected = _walk(node, wish, request, allowed, positions)
+        chosen = _choose(node, wish, request.count, [g for g in groups if len(g) >= request.count])
+        if chosen is not None and allowed(chosen):
+            return chosen
+        if chosen is not None:
+            rejected.update(dict.fromkeys(groups[-1], QUOTA_NOT_FIT))
+            groups[-1] = []
+        walks.append((groups, rejected))
+    return _misfit(walks, len(node.cards))
+
+
+def _kinds(node: Cards, order: Sequence[int], count: int) -> list[list[int]]:
+    """The cards among which a container's devices are chosen, those of one kind at a time.
+
+    CUDA shows a program MIG instances or shares of cards, never both. The kind of the most
+    preferred card comes first.
+    """
+    if count == 1:
+        return [list(order)]
+    kinds: dict[bool, list[int]] = {}
+    for position in order:
+        kinds.setdefault(bool(node.cards[position].profiles), []).append(position)
+    return list(kinds.values())
 
 
 def _walk(
-    node: Cards, wish: Wish, request: ContainerRequest, allowed: Allowed
-) -> tuple[list[list[int]], dict[int, str]]:
+    node: Cards,
+    wish: Wish,
+    request: ContainerRequest,
+    allowed: Allowed,
+    positions: Sequence[int],
+) -> _Walk:
     """The cards that would do, in order of preference, and why the others would not.
 
     With numa-bind there is a list for each NUMA node, in the order in which they were met.
@@ -77,7 +103,7 @@ def _walk(
     groups: list[list[int]] = [[]]
     rejected: dict[int, str] = {}
     numa = -1
-    for position in reversed(_ordered(node, wish, request)):
+    for position in positions:
         card = node.cards[position]
         reason = condition(card, wish, cordoned=card.uuid in node.cordoned)
         if reason is None and wish.numa_bind and card.numa != numa:
@@ -154,13 +180,16 @@ def _choose(node: Cards, wish: Wish, count: int, groups: Sequence[list[int]]) ->
     return max(found, key=lambda one: one[0])[1]
 
 
-def _misfit(groups: list[list[int]], rejected: dict[int, str], cards: int) -> Misfit:
+def _misfit(walks: Sequence[_Walk], cards: int) -> Misfit:
     """The text that counts every card's reason, and those that were gathered in vain."""
-    for group in groups[:-1]:
-        rejected.update(dict.fromkeys(group, NUMA_NOT_FIT))
+    rejected: dict[int, str] = {}
+    for groups, refused in walks:
+        rejected.update(refused)
+        for group in groups[:-1]:
+            rejected.update(dict.fromkeys(group, NUMA_NOT_FIT))
     reasons = Counter(rejected.values())
-    if groups[-1]:
-        reasons[TOO_FEW] = len(groups[-1])
+    if left := sum(len(groups[-1]) for groups, _ in walks):
+        reasons[TOO_FEW] = left
     return Misfit(reason_text(reasons, cards), tuple(sorted(rejected.items())))
 
 

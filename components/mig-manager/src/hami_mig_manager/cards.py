@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from ctypes import byref, c_uint
 from typing import Any, TypeVar
 
+import pynvml
 import structlog
 
 from hami_mig_manager.deadline import Patience
@@ -15,6 +16,8 @@ from hamikit.instances import MigProfile, Placement
 log = structlog.get_logger()
 
 T = TypeVar("T")
+_UNKNOWN_HERE = (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+"""A card that does not know a thing, a driver that does not."""
 
 
 class NvmlCards:
@@ -86,7 +89,7 @@ class NvmlCards:
             try:
                 current, pending = nvml.nvmlDeviceGetMigMode(handle)
             except nvml.NVMLError as error:
-                if error.value != nvml.NVML_ERROR_NOT_SUPPORTED:
+                if error.value not in _UNKNOWN_HERE:
                     yield Card(card.uuid, card.index, fault=str(error))
                 continue
             mode = (bool(current), bool(pending))
@@ -184,10 +187,17 @@ def _instance(
 def _busy(nvml: Any, device: Any) -> bool:
     """Whether processes use it; one that does not tell counts as used."""
     try:
-        return bool(nvml.nvmlDeviceGetComputeRunningProcesses(device)) or bool(
-            nvml.nvmlDeviceGetGraphicsRunningProcesses(device)
-        )
+        if nvml.nvmlDeviceGetComputeRunningProcesses(device):
+            return True
     except nvml.NVMLError as error:
+        log.warning("processes cannot be told", error=str(error))
+        return True
+    try:
+        return bool(nvml.nvmlDeviceGetGraphicsRunningProcesses(device))
+    except nvml.NVMLError as error:
+        # Compute cards and their instances do not draw, and may say so.
+        if error.value in _UNKNOWN_HERE:
+            return False
         log.warning("processes cannot be told", error=str(error))
         return True
 
