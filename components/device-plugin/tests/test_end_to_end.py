@@ -486,7 +486,7 @@ def test_a_lost_card_takes_free_slots_only(node):
         async with whole(node, nvml=nvml) as (kubelet, daemon):
             await kubelet.admit("u1", "c", ["slot-0019"])
             nvml.found = nvml.found[:1]
-            daemon._health.look()
+            daemon.cards.look()
             listed = await kubelet.next_list()
             assert len(listed) == 20
             assert [i for i, healthy in listed.items() if healthy] == [
@@ -566,6 +566,6 @@ def test_pauses_the_node_on_a_planned_end(node):
         async with whole(node, cluster) as (_, daemon):
             pass
         assert cluster.paused
-        assert not daemon.socket.exists()
+        assert not daemon.kubelet.socket.exists()
 
     run(scenario())

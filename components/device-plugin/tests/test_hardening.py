@@ -70,7 +70,7 @@ def test_a_grant_for_a_card_that_vanished_is_retried(node):
             said = await kubelet.refused(["slot-0000"])
             assert "was granted GPU-b, which node n1 does not have" in said
             nvml.found = CARDS
-            daemon._health.look()
+            daemon.cards.look()
             await kubelet.start_container(["slot-0000"])
             assert list(node.specs()) == [name]
         await kubelet.stop()

@@ -77,7 +77,7 @@ def scenario(node, *pods, lock=LOCK, settings=AUTO, config=OFF + NVIDIA, flags=(
     def decorate(test):
         def side(server):
             return lambda daemon: ClusterSide(
-                server.api(), "n1", daemon.pods, daemon.access, daemon.standing.stand
+                server.api(), "n1", daemon.pods, daemon.access, daemon.cards.standing.stand
             )
 
         async def body(server):
@@ -342,7 +342,7 @@ def test_kubelet_is_told_which_ids_to_prefer(node):
         request = api.PreferredAllocationRequest(container_requests=[wish, wish])
         answer = await here.kubelet.plugin.call("GetPreferredAllocation", request)
         assert [list(a.deviceIDs) for a in answer.container_responses] == [[f"{CARD}-0"], []]
-        assert here.daemon.standing.numa(f"{CARD}-0") == 1
+        assert here.daemon.cards.standing.numa(f"{CARD}-0") == 1
 
 
 def test_a_card_that_cannot_carry_it_is_found_out_before_the_start(node):

@@ -54,7 +54,7 @@ def test_another_stream_that_is_still_open_is_no_cause(node):
     async def scenario():
         async with whole(node) as (kubelet, daemon):
             await asyncio.wait_for(kubelet.registered.get(), DEADLINE_S)
-            second = Plugin(daemon.socket)
+            second = Plugin(daemon.kubelet.socket)
             stream = second.list_and_watch()
             assert len((await stream.read()).devices) == 20
             stream.cancel()
@@ -84,5 +84,24 @@ def test_bound_pods_are_admitted_before_a_planned_end(node):
         async with whole(node, cluster) as (kubelet, _):
             cluster.kubelet = kubelet
         assert (await cluster.admission).startswith("c")
+
+    run(scenario())
+
+
+def test_a_successor_that_comes_during_the_end_keeps_its_socket(node):
+    """Kubelet would find nothing there, and fail every pod that comes next."""
+
+    class Late(FakeCluster):
+        async def pause(self):
+            await super().pause()
+            self.successor.write_text("its own")
+            self.successor.rename(self.socket)
+
+    async def scenario():
+        cluster = Late()
+        async with whole(node, cluster) as (_, daemon):
+            cluster.socket = daemon.kubelet.socket
+            cluster.successor = cluster.socket.with_name("successor.new")
+        assert cluster.socket.read_text() == "its own"
 
     run(scenario())

@@ -15,8 +15,9 @@ from hami_device_plugin import inventory
 from hami_device_plugin.afresh import StartAfresh
 from hami_device_plugin.cdifiles import CdiFiles
 from hami_device_plugin.config import Config
-from hami_device_plugin.daemon import SOCKET_FOLDER, Daemon
+from hami_device_plugin.daemon import Daemon
 from hami_device_plugin.hostfiles import HostFiles
+from hami_device_plugin.kubelet_side import SOCKET_FOLDER
 from hami_device_plugin.mig import Divisions
 from hami_device_plugin.settings import Settings
 from hami_device_plugin.settings_files import SettingsFiles, load

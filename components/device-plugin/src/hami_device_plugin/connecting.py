@@ -29,9 +29,9 @@ def connect(daemon: "Daemon") -> "ClusterSide":
         daemon.config.node_name,
         daemon.pods,
         daemon.access,
-        daemon.standing.stand,
+        daemon.cards.standing.stand,
     )
-    side.follow(daemon.truce)
+    side.follow(daemon.cards.truce)
     return side
 
 
