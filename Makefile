@@ -75,18 +75,47 @@ mutants: setup ## every known defect of such a limiter, brought back: its test m
 mutate: setup ## small changes of the modules that decide where pods go: a test must notice 85 %
 	@$(RUN) python components/extender/tests/mutate/run.py
 
-soak: install ## the long storms; shorter by variables: STORMS=1 FUZZ_RUNS=1000 CHAOS_ROUNDS=1 ...
+SOAKS := $(addprefix soak-,storms limiter instances lab chaos blackout upgrades restarts waves mig operations ha)
+.PHONY: $(SOAKS)
+
+soak: ## the long storms, each whatever became of the others; shorter by variables, one alone: make soak-waves WAVES=2
+	@$(MAKE) --no-print-directory --keep-going -j1 $(SOAKS)
+
+soak-storms: setup
 	STORMS=$(or $(STORMS),40) STORM_STEPS=$(or $(STORM_STEPS),1500) $(RUN) pytest -q --timeout 900 components/extender/tests/test_storm.py
+
+soak-limiter: setup
 	FUZZ_RUNS=$(or $(FUZZ_RUNS),2000000) KILLS=$(or $(KILLS),1000) STEPS=$(or $(STEPS),20000) $(RUN) pytest -q --timeout 7200 \
 	  components/hami-core/tests/test_fuzz.py components/hami-core/tests/test_kills.py components/hami-core/tests/test_exactness.py
-	MIG_KILLS=all $(RUN) pytest -q --timeout 900 components/mig-manager/tests/test_main.py
+
+soak-instances: setup
+	MIG_KILLS=$(or $(MIG_KILLS),all) $(RUN) pytest -q --timeout 900 components/mig-manager/tests/test_main.py
+
+soak-lab: up
 	KILL_ROUNDS=$(or $(KILL_ROUNDS),5) $(RUN) pytest -q -m cluster e2e/lab/tests/test_kill.py
+
+soak-chaos: install
 	CHAOS_ROUNDS=$(or $(CHAOS_ROUNDS),10) $(RUN) pytest -q -m cluster e2e/test_chaos.py
+
+soak-blackout: install
+	$(RUN) pytest -q -m soak e2e/test_blackout.py
+
+soak-upgrades: install
 	UPGRADES=$(or $(UPGRADES),21) $(RUN) pytest -q -m cluster e2e/test_upgrade.py -k device-plugin
+
+soak-restarts: install
 	RESTARTS=$(or $(RESTARTS),50) $(RUN) pytest -q -s -m soak e2e/test_restarts.py
+
+soak-waves: install
 	WAVES=$(or $(WAVES),21) $(RUN) pytest -q -s -m soak e2e/test_waves.py
+
+soak-mig: install
 	$(RUN) pytest -q -m soak e2e/test_mig.py
+
+soak-operations: install
 	PINS=$(or $(PINS),5) $(RUN) pytest -q -m cluster e2e/test_operations.py
+
+soak-ha: install
 	HA_PODS=$(or $(HA_PODS),500) $(RUN) pytest -q -s --timeout 2400 -m cluster e2e/test_ha.py
 
 skew: install ## each component at its previous version beside the others: SKEW="webhook=REF hami-core"

@@ -1,6 +1,7 @@
 """kill -9 of the programs that a cluster consists of, as a test wants it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from e2e.kube import Kube, Object, wait_until
 
@@ -11,6 +12,7 @@ VICTIMS = {
     "device-plugin": ("hami-device-plugin", ("hami-worker", "hami-control-plane")),
     "extender": ("hami-extender", ("hami-worker", "hami-control-plane")),
     "webhook": ("hami-webhook", ("hami-worker", "hami-control-plane")),
+    "monitor": ("hami-monitor", ("hami-worker", "hami-control-plane")),
     "api-server": ("kube-apiserver", ("hami-control-plane",)),
 }
 
@@ -21,7 +23,11 @@ RENEWED = {
     "device-plugin": "daemonset/hami-device-plugin",
     "extender": "deployment/hami-scheduler",
     "webhook": "deployment/hami-webhook",
+    "monitor": "daemonset/hami-monitor",
 }
+CONTROL_PLANE = "hami-control-plane"
+# kubelet runs what lies in the folder of the first.
+MANIFEST, ASIDE = (f"/etc/kubernetes/{path}kube-apiserver.yaml" for path in ("manifests/", ""))
 BORNE = 2  # kills in a row whose back-off a test waits out
 
 # Prints the ids of processes whose program, or script run by Python, has this name; shell only,
@@ -59,7 +65,7 @@ def forgiven(kube: Kube, victim: str) -> None:
         kube.kubectl("rollout", "restart", RENEWED[victim], "-n", SYSTEM)
         kube.kubectl("rollout", "status", RENEWED[victim], "-n", SYSTEM, "--timeout=120s")
     elif victim == "api-server":
-        kube.node("hami-control-plane", "systemctl", "restart", "kubelet")
+        kube.node(CONTROL_PLANE, "systemctl", "restart", "kubelet")
         wait_until(lambda: unready(kube), 120)
 
 
@@ -67,6 +73,20 @@ def unready(kube: Kube) -> str | None:
     """What the API server lacks, or None."""
     state = kube.kubectl("get", "--raw", "/readyz", check=False)
     return None if state == "ok" else state or "the API server"
+
+
+@contextmanager
+def without_api_server(kube: Kube) -> Iterator[None]:
+    """No API server for as long as the block runs."""
+    name = VICTIMS["api-server"][0]
+    kube.node(CONTROL_PLANE, "mv", MANIFEST, ASIDE)
+    try:
+        left = "the end of the API server, whose manifest was taken away"
+        wait_until(lambda: left if processes(kube, name, (CONTROL_PLANE,)) else None, 90)
+        yield
+    finally:
+        kube.node(CONTROL_PLANE, "mv", ASIDE, MANIFEST)
+        wait_until(lambda: unready(kube), 180)
 
 
 def by_admission(failed: Object) -> bool:

@@ -20,9 +20,11 @@ def trivial(kube: Kube, namespace: str, node: str, resource: str) -> Iterator[No
     kube.kubectl("create", "configmap", "-n", namespace, "trivial", name)
     kube.create(_pod(namespace, node, resource))
     wait_until(lambda: missing(kube, node, resource), 120)
-    yield
-    kube.kubectl("delete", "pod", "-n", namespace, "trivial", "--now", "--timeout=60s")
-    kube.node(node, "rm", "-rf", f"{SOCKETS}/trivial")
+    try:
+        yield
+    finally:
+        kube.kubectl("delete", "pod", "-n", namespace, "trivial", "--now", "--timeout=60s")
+        kube.node(node, "rm", "-rf", f"{SOCKETS}/trivial")
 
 
 def missing(kube: Kube, node: str, resource: str) -> str | None:
