@@ -129,6 +129,40 @@ def test_after_a_reboot_a_container_starts_with_the_slice_it_had(node):
     run(scenario())
 
 
+class Away(FakeCluster):
+    """An API server that does not answer after our start."""
+
+    def start(self):
+        """Nothing is told of any pod."""
+
+
+@pytest.mark.parametrize("had_run", [True, False])
+def test_who_has_run_before_runs_again_without_an_api_server(node, had_run):
+    """A crash of a container and of the plugin beside each other; who never ran is waited for."""
+
+    async def scenario():
+        pod = make_pod("u1", "GPU-b,NVIDIA,3000,30:;")
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        async with running(node, FakeCluster([pod])):
+            await kubelet.all_slots()
+            await kubelet.admit("u1", "c", ["slot-0019"])
+            await kubelet.start_container(["slot-0019"])
+        before = node.specs()
+        async with running(node, Away(), "--prestart-seconds=0"):
+            await kubelet.all_slots()
+            if had_run:
+                await kubelet.start_container(["slot-0019"])
+            else:
+                # Another token, as a container has that this plugin's predecessor never started.
+                await kubelet.admit("u1", "c", ["slot-0019"])
+                assert "the API server has not told" in await kubelet.refused(["slot-0019"])
+            assert node.specs() == before
+        await kubelet.stop()
+
+    run(scenario())
+
+
 def test_ids_of_another_resource_are_nobodys_business(node):
     """Two plugins may give the same names to their devices."""
 

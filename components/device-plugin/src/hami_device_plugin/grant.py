@@ -1,6 +1,7 @@
 """What each container of a pod was granted, by the pod's annotation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -10,6 +11,9 @@ from hamikit.devices import DeviceFamily
 from hamikit.objects import Pod
 from hamikit.quantity import QuantityError, parse_integer
 from hamikit.shape import Role, roles_of
+
+if TYPE_CHECKING:
+    from hami_device_plugin.identity import Held
 
 
 class GrantError(Exception):
@@ -153,6 +157,26 @@ def pod_grant(pod: Pod, text: str, node: str, family: DeviceFamily) -> PodGrant:
         text=text,
         containers=tuple(_containers(pod, slots, family)),
     )
+
+
+def named(grant: PodGrant, holders: "Iterable[Held]") -> PodGrant:
+    """The grant with the CDI names of these containers filled in.
+
+    Raises:
+        GrantError: a container holds more or fewer devices than it was granted.
+    """
+    found = {}
+    for holder in holders:
+        mine = grant.of(holder.container)
+        if len(mine.slices) != len(holder.ids):
+            raise GrantError(
+                f"container {holder.container!r} of pod {grant.key} holds {len(holder.ids)} "
+                f"devices, but was granted {len(mine.slices)}; delete the pod, so that it is "
+                "scheduled anew"
+            )
+        found[mine.name] = msgspec.structs.replace(mine, cdi_name=holder.cdi_name)
+    containers = tuple(found.get(c.name, c) for c in grant.containers)
+    return msgspec.structs.replace(grant, containers=containers)
 
 
 def _containers(

@@ -17,6 +17,7 @@ from hami_device_plugin.grant import (
     GrantError,
     PodGrant,
     grant_text,
+    named,
     pod_grant,
     slices_of,
 )
@@ -97,19 +98,30 @@ class Preparer:
 
     def _pod(self, uid: str, holders: Iterable[Held]) -> list[str]:
         pod = self._parts.pods.get(uid)
-        if pod is None:
-            raise PodUnknown(uid, self._parts.node)
-        if pod.metadata.deletion_timestamp:
-            raise Refusal("pod-deleted", f"pod {pod.key} is being deleted")
         if uid not in self.admitted:
             self._adopt()
         mine = [holder for holder in holders if holder.pod_uid == uid]
+        if pod is None:
+            return self._again(uid, mine)
+        if pod.metadata.deletion_timestamp:
+            raise Refusal("pod-deleted", f"pod {pod.key} is being deleted")
         try:
-            grant = self._carved(self._named(self._grant(pod), mine), pod, mine)
+            grant = self._carved(named(self._grant(pod), mine), pod, mine)
         except GrantError as error:
             self.report(pod, str(error))
             raise NoGrant(str(error)) from error
         return self._carry_out(grant, [grant.of(holder.container) for holder in mine])
+
+    def _again(self, uid: str, holders: Sequence[Held]) -> list[str]:
+        """Containers that have run before, of a pod that nobody tells of while we start.
+
+        An API server that is away is no reason to keep them waiting: their grant is pinned.
+        """
+        known, tokens = self.admitted.get(uid), {holder.cdi_name for holder in holders}
+        ran = [c for c in known.containers if c.cdi_name and c.cdi_name in tokens] if known else []
+        if known is None or self._parts.pods.complete() or len(ran) < len(holders):
+            raise PodUnknown(uid, self._parts.node)
+        return self._carry_out(known, ran)
 
     def _grant(self, pod: Pod) -> PodGrant:
         admitted = self.admitted.get(pod.metadata.uid)
@@ -118,21 +130,6 @@ class Preparer:
         parts = self._parts
         text = parts.pods.first_grant(pod.metadata.uid)
         return pod_grant(pod, text, parts.node, parts.settings().family)
-
-    def _named(self, grant: PodGrant, holders: Iterable[Held]) -> PodGrant:
-        """The grant with the CDI names of these containers filled in."""
-        named = {}
-        for holder in holders:
-            mine = grant.of(holder.container)
-            if len(mine.slices) != len(holder.ids):
-                raise GrantError(
-                    f"container {holder.container!r} of pod {grant.key} holds {len(holder.ids)} "
-                    f"devices, but was granted {len(mine.slices)}; delete the pod, so that it is "
-                    "scheduled anew"
-                )
-            named[mine.name] = msgspec.structs.replace(mine, cdi_name=holder.cdi_name)
-        containers = tuple(named.get(c.name, c) for c in grant.containers)
-        return msgspec.structs.replace(grant, containers=containers)
 
     def _carved(self, grant: PodGrant, pod: Pod, holders: Iterable[Held]) -> PodGrant:
         """The grant with the MIG instances of these containers, which must have been made."""
