@@ -19,7 +19,7 @@ FIGURES = {
     "hami_vgpu_memory_limit_bytes": 3000 * MIB,
     # 16 MiB and an A100's context of 300, which counts.
     "hami_vgpu_memory_used_bytes": 316 * MIB,
-    "hami_vgpu_memory_peak_bytes": 316 * MIB,
+    "hami_vgpu_memory_peak_bytes": 16 * MIB,  # the limiter's own: without contexts
     "hami_container_device_host_memory_bytes": 316 * MIB,
 }
 # Where each of ours says of itself what there is to say without an API server.
