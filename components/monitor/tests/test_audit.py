@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hami_monitor.attribution import Attributed
-from hami_monitor.audit import MIB, Holding, Kind, Slot, audit, counted
+from hami_monitor.audit import MIB, Holding, Kind, audit, counted
 from hami_monitor.occupants import Occupant
 from hami_monitor.processes import Process
+from hamikit.region import Kind as Memory
+from hamikit.region import UsageProcess
 
 
 def on_card(pid, mib, pod=None, container="main", *, uuid="GPU-a", in_pod=None, command="python"):
@@ -20,7 +22,12 @@ def on_card(pid, mib, pod=None, container="main", *, uuid="GPU-a", in_pod=None, 
 
 def slots(**charged):
     """`slots(p7=100)`: PID 7 in the container is charged 100 MiB on GPU-a."""
-    return {int(name[1:]): Slot(5, {"GPU-a": mib * MIB}) for name, mib in charged.items()}
+    return {int(name[1:]): slot(int(name[1:]), mib * MIB) for name, mib in charged.items()}
+
+
+def slot(pid, charged=0, start_time=5, kind=Memory.BUFFER):
+    """A process that the limiter counts."""
+    return UsageProcess(0, pid, start_time, 0, "python", {(0, kind): charged})
 
 
 def look(*found, holding=None, **more):
@@ -79,7 +86,7 @@ def test_a_process_without_a_slot_has_no_limiter(make_pod):
 def test_a_slot_is_of_the_process_that_took_it(make_pod, start, known):
     """A PID that is used anew has another start time; HAMi's regions record none."""
     pod = make_pod("uid-a", "main")
-    holding = Holding({"GPU-a": None}, slots={1: Slot(start, {})})
+    holding = Holding({"GPU-a": None}, slots={1: slot(1, start_time=start)})
     assert look(on_card(1001, 1, pod), holding=holding) == (
         [] if known else [(Kind.NO_LIMITER, 1, 0)]
     )
@@ -150,7 +157,7 @@ def test_no_account_hides_more_than_the_overhead(held, charged, overhead, attach
     """Whatever it writes, NVML's figure less the overhead counts; of honest ones the charge."""
     process = Process(1001, 1, 5, "x", ())
     one = Attributed("GPU-a", Occupant(1001, held), process)
-    kept = {1: Slot(5, {"GPU-a": charged})} if attached else {}
+    kept = {1: slot(1, charged)} if attached else {}
     amount = counted(one, Holding({"GPU-a": 1}, slots=kept, overhead_bytes=overhead))
     assert max(held - overhead, 0) <= amount <= held
     if attached and charged <= held <= charged + overhead:

@@ -9,7 +9,15 @@ from structlog.testing import capture_logs
 
 from hami_monitor import governor as module
 from hami_monitor.feedback import IDLE_NS, MS
-from hami_monitor.governor import FAST_S, LEASE_NS, REFRESH_S, SLOW_S, FeedbackCollector, Governor
+from hami_monitor.governor import (
+    COMPANY_S,
+    FAST_S,
+    LEASE_NS,
+    REFRESH_S,
+    SLOW_S,
+    FeedbackCollector,
+    Governor,
+)
 from hamikit.region import Control, ControlDevice, read_control, write_control
 
 NOW = 1_700_000_000_000_000_000
@@ -106,21 +114,21 @@ def test_looks_as_often_as_there_is_a_reason(node):
     node.add("apart", 0, card="GPU-b")
     assert node.look() == REFRESH_S
     node.add("two", 1)
-    assert node.look() == SLOW_S
+    assert node.look() == COMPANY_S
     node.add("high", 0)
     assert node.look() == FAST_S
 
 
 def test_a_new_process_is_seen_within_the_slow_pace(node):
-    """Between two scans only known processes are read, and only of those that press."""
+    """Between two scans only known processes are sure to be read, and of those that press only."""
     node.add("low", 1)
     node.add("high", 0)
     node.look()
-    node.usages["high"].process(7, last_s=node.ns / 1e9 + 0.1)
+    node.usages["high"].process(70, last_s=node.ns / 1e9 + 0.1)
     node.look(after_ms=100)
     assert node.told("low") == (False, False)
     node.launch("high")
-    node.usages["high"].process(7, last_s=node.ns / 1e9 + 0.15)
+    node.usages["high"].process(70, last_s=node.ns / 1e9 + 0.15)
     node.look(after_ms=int(SLOW_S * 1000))
     assert node.told("low")[0] is True
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hami_monitor.attribution import Attributed
-from hami_monitor.audit import MIB, Slot
+from hami_monitor.audit import MIB
 from hami_monitor.holdings import SLACK_BYTES, Holdings, own_holding
 from hami_monitor.occupants import Occupant
 from hami_monitor.processes import Process
@@ -27,13 +27,19 @@ def of(root, pod, container="main"):
     return Holdings(root, overhead_bytes=MIB).of(one)
 
 
+def charged(holding, pid, start_time=1):
+    """What the limiter has charged to a process of that PID in the container."""
+    return holding.charged(Process(1000, pid, start_time, "x", ()), "GPU-a")
+
+
 def test_our_files(root, granted, make_pod):
     """The limit is the control file's; a slot's contexts do not count as charged."""
     usage = granted("uid-a_main", ("GPU-a", 3000, 30), ("GPU-b", 0, 0))
     usage.process(3, buffer=16 * MIB, pool=4 * MIB, context=300 * MIB)
     holding = of(root, make_pod("uid-a", "main", annotations=GRANT))
     assert dict(holding.limits) == {"GPU-a": 3000 * MIB, "GPU-b": None}
-    assert holding.slots == {43: Slot(1, {"GPU-a": 20 * MIB})}
+    assert set(holding.slots) == {43}
+    assert charged(holding, 43) == 20 * MIB
     assert (holding.limited, holding.overhead_bytes) == (True, SLACK_BYTES + MIB)
 
 
@@ -43,7 +49,8 @@ def test_a_strict_grant_counts_contexts(granted, root):
     usage.process(0, buffer=16 * MIB, context=300 * MIB)
     strict = Control((ControlDevice("GPU-a", MIB),), overhead_policy=OverheadPolicy.STRICT)
     holding = own_holding(strict, read_usage(usage.path), 1024 * MIB)
-    assert holding.slots == {40: Slot(1, {"GPU-a": 316 * MIB})}
+    assert set(holding.slots) == {40}
+    assert charged(holding, 40) == 316 * MIB
     assert holding.overhead_bytes == SLACK_BYTES
 
 
@@ -87,7 +94,8 @@ def test_hamis_region(root, make_pod, hami_region):
     hami_region("uid-a_main", limit_mib=9999, pid=7, total_mib=320, context_mib=300)
     holding = of(root, make_pod("uid-a", "main", annotations=GRANT))
     assert dict(holding.limits) == {"GPU-a": 3000 * MIB}
-    assert holding.slots == {7: Slot(0, {"GPU-a": 20 * MIB})}
+    assert set(holding.slots) == {7}
+    assert charged(holding, 7, start_time=99) == 20 * MIB
     assert holding.limited
 
 

@@ -5,6 +5,7 @@
 import threading
 from types import SimpleNamespace
 
+import pynvml
 import pytest
 
 from hami_monitor.host import AUDIT, NONSENSE, TIMEOUT, UNAVAILABLE, Host
@@ -80,7 +81,7 @@ class FakeNvml:
         return [SimpleNamespace(pid=100 + handle, usedGpuMemory=5)]
 
     def nvmlDeviceGetProcessUtilization(self, handle, _since):
-        return [SimpleNamespace(pid=100 + handle, smUtil=9, timeStamp=1)]
+        return [pynvml.c_nvmlProcessUtilizationSample_t(100 + handle, 1, 9)]
 
 
 @pytest.fixture

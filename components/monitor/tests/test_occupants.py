@@ -4,6 +4,7 @@
 
 from types import SimpleNamespace
 
+import pynvml
 import pytest
 
 from hami_monitor.occupants import Occupant, occupants
@@ -50,7 +51,7 @@ class Card:
         found = self.answers["busy"]
         if isinstance(found, int):
             raise FakeError(found)
-        return [SimpleNamespace(pid=p, smUtil=u, timeStamp=t) for p, u, t in found]
+        return [pynvml.c_nvmlProcessUtilizationSample_t(p, t, u) for p, u, t in found]
 
 
 class OldCard(Card):

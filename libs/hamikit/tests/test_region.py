@@ -18,11 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hamikit import region, region_layout
+from hamikit import region, region_layout, region_reading
 from hamikit.region import (
     CONTROL_SIZE,
     USAGE_SIZE,
-    Activity,
     Control,
     ControlDevice,
     ControlFlag,
@@ -239,7 +238,7 @@ def test_a_change_caught_half_way_is_read_again(tmp_path, monkeypatch):
     path, grant = tmp_path / "control", Control((ControlDevice(UUID, MIB),))
     whole, images = pack_control(grant), []
     torn = whole[:200] + b"\xff" + whole[201:]
-    monkeypatch.setattr(region, "read_file", lambda *_: images.pop(0))
+    monkeypatch.setattr(region_reading, "read_file", lambda *_: images.pop(0))
     images += [torn, torn, whole]
     assert read_control(path) == grant
     images += [torn] * 3
@@ -332,27 +331,6 @@ def test_a_live_slot_is_a_process_with_its_shares():
     assert dict(process.shares) == {(1, Kind.POOL): 4096 * 512}
 
 
-def test_a_process_that_ended_does_not_count(tmp_path):
-    """Its slot stays charged until a neighbour clears it; the kernel has dropped its lock."""
-    path = tmp_path / "usage"
-    create_usage(path)
-    with path.open("r+b") as file:
-        for slot, units in ((0, 10), (1, 32)):
-            at = region_layout._SLOTS_AT + slot * region_layout._SLOT_SIZE
-            file.seek(at)
-            file.write(region_layout._SLOT.pack(1, 42, 99, 0, 0, b"python"))
-            file.write(struct.pack("<8Q", 0, 0, units, 0, 0, 0, 5, 0))
-        file.seek(region_layout._USAGE_DEVICES_AT)
-        file.write(struct.pack("<Q", 42 << 24))
-        file.flush()
-        lock = region._FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, region.LOCK_BASE + 1, 1, 0)
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
-        usage = read_usage(path)
-        assert [process.slot for process in usage.processes] == [1]
-        assert usage.devices[0].used_bytes == 32 * 512
-    assert read_usage(path).devices[0].used_bytes == 0
-
-
 @given(st.binary(max_size=400), st.integers(0, USAGE_SIZE), st.integers(0, USAGE_SIZE - 400))
 def test_whatever_a_tenant_writes_is_a_usage_or_one_region_error(garbage, length, at):
     """Truncation and garbage never raise anything else."""
@@ -439,36 +417,6 @@ def test_an_update_of_a_damaged_file_is_refused(tmp_path):
         update_control(path, lambda now: now)
     with pytest.raises(FileNotFoundError):
         update_control(tmp_path / "absent", lambda now: now)
-
-
-def put_activity(path, slot, last_ns, state=1):
-    """A slot whose process launched something at that time."""
-    with path.open("r+b") as file:
-        file.seek(8192 + slot * 1152)
-        file.write(struct.pack("<IiQQ", state, 7, 1, last_ns))
-
-
-def test_the_newest_activity_of_a_container(tmp_path):
-    """Of slots in use; a new process is seen at the next scan, a known one at every look."""
-    path = tmp_path / "usage"
-    create_usage(path)
-    activity = Activity(path)
-    assert activity.newest_ns(scan=True) == 0
-    put_activity(path, 3, 500)
-    put_activity(path, 255, 900)
-    put_activity(path, 4, 9999, state=0)
-    assert activity.newest_ns(scan=False) == 0
-    assert activity.newest_ns(scan=True) == 900
-    put_activity(path, 3, 1000)
-    assert activity.newest_ns(scan=False) == 1000
-
-
-def test_activity_of_a_file_that_is_none_is_refused(tmp_path):
-    """As every reading of a tenant's file."""
-    path = tmp_path / "usage"
-    path.write_bytes(b"short")
-    with pytest.raises(RegionError):
-        Activity(path).newest_ns(scan=True)
 
 
 @pytest.mark.parametrize(("start", "expected"), [(99, 7000), (99 + (1 << 32), 7000), (98, 0)])

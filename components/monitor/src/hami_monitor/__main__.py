@@ -10,7 +10,7 @@ from typing import Final
 
 import kubernetes
 import structlog
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from hami_monitor.attribution import NO_SIGHT, Sight
 from hami_monitor.auditor import AuditCollector, Auditor, Teller
@@ -27,6 +27,7 @@ from hami_monitor.processes import Processes
 from hamikit import logs, names
 from hamikit.cluster import Api
 from hamikit.events import Events
+from hamikit.exposition import render
 from hamikit.gpu import Nvml
 from hamikit.informer import READ_TIMEOUT_S, Change, Informer
 from hamikit.objects import Node, Pod
@@ -152,7 +153,7 @@ def _once(parts: Parts) -> int:
     # What was asked before the pods were known could not be attributed.
     parts.host.answered.clear()
     parts.host.answered.wait(_ONCE_S)
-    print(generate_latest(parts.registry).decode(), end="")
+    print(render(parts.registry).decode(), end="")
     return 0
 
 

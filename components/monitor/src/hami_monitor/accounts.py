@@ -11,6 +11,8 @@ from hamikit.objects import Pod
 from hamikit.region import Control, Kind, OverheadPolicy, Usage, UsageDevice
 
 MIB: Final = 1 << 20
+Held = Mapping[tuple[int, Kind], int]
+"""Bytes by device and kind."""
 _BUFFERS: Final = tuple(kind for kind in Kind if kind not in (Kind.CONTEXT, Kind.MODULE))
 
 
@@ -59,19 +61,19 @@ def own_account(control: Control, usage: Usage | None) -> Account:
     if usage is None:
         return Account(tuple(_limits(control)))
     strict = control.overhead_policy is OverheadPolicy.STRICT
-    devices = tuple(_own_device(limits, usage, strict=strict) for limits in _limits(control))
+    held = _held(usage)
+    devices = tuple(_own_device(limits, usage, held, strict=strict) for limits in _limits(control))
     last_ns = max((process.last_activity_ns for process in usage.processes), default=0)
     return Account(devices, last_ns / 1e9 if last_ns else None, usage.unlimited_starts > 0)
 
 
-def _own_device(limits: DeviceAccount, usage: Usage, *, strict: bool) -> DeviceAccount:
-    counters = usage.devices[limits.index]
-    context = _share(usage, limits.index, (Kind.CONTEXT,))
-    module = _share(usage, limits.index, (Kind.MODULE,))
+def _own_device(limits: DeviceAccount, usage: Usage, held: Held, *, strict: bool) -> DeviceAccount:
+    counters, index = usage.devices[limits.index], limits.index
+    context, module = held.get((index, Kind.CONTEXT), 0), held.get((index, Kind.MODULE), 0)
     return replace(
         limits,
         used_bytes=counters.used_bytes + (context + module if strict else 0),
-        buffer_bytes=_share(usage, limits.index, _BUFFERS),
+        buffer_bytes=sum(held.get((index, kind), 0) for kind in _BUFFERS),
         # The limiter does not record these everywhere: 0 may mean that nobody looked.
         context_bytes=context or None,
         module_bytes=module or None,
@@ -86,10 +88,13 @@ def _limits(control: Control) -> Iterable[DeviceAccount]:
         yield DeviceAccount(index, device.uuid, memory or None, core % 100 or None)
 
 
-def _share(usage: Usage, device: int, kinds: Iterable[Kind]) -> int:
-    return sum(
-        process.shares.get((device, kind), 0) for process in usage.processes for kind in kinds
-    )
+def _held(usage: Usage) -> Held:
+    """What all processes hold together."""
+    held: dict[tuple[int, Kind], int] = {}
+    for process in usage.processes:
+        for place, amount in process.shares.items():
+            held[place] = held.get(place, 0) + amount
+    return held
 
 
 def hami_account(region: HamiRegion, grants: Iterable[GrantedDevice]) -> Account:

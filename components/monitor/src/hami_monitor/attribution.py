@@ -1,9 +1,10 @@
 """Which container each process on a card belongs to."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from hami_monitor.cgroups import Owner
 from hami_monitor.host import CardReading
 from hami_monitor.occupants import Occupant
 from hami_monitor.processes import Process
@@ -12,8 +13,7 @@ from hamikit.objects import Pod
 _RUNTIME_SEPARATOR: Final = "://"
 
 
-@dataclass(frozen=True, slots=True)
-class Attributed:
+class Attributed(NamedTuple):
     """A process on the card `uuid`, and whose it is.
 
     `in_pod` is the UID of the pod that its cgroup names, empty for a process of the host; `pod` is
@@ -33,29 +33,27 @@ def attribute(
     cards: Iterable[CardReading], processes: Mapping[int, Process], pods: Mapping[str, Pod]
 ) -> tuple[Attributed, ...]:
     """Every process on the cards that is still there; `pods` by UID as kubelet knows them."""
-    names: dict[str, Mapping[str, str]] = {}
-
-    def container_of(pod: Pod, container_id: str) -> str:
-        uid = pod.metadata.uid
-        if uid not in names:
-            names[uid] = containers_by_id(pod)
-        return names[uid].get(container_id, "")
-
+    known: dict[tuple[Owner, ...], tuple[str, Pod | None, str]] = {}
     found: list[Attributed] = []
     for reading in cards:
         for occupant in reading.occupants or ():
             process = processes.get(occupant.pid)
             if process is None:
                 continue
-            who = (reading.card.uuid, occupant, process)
-            known = next((o for o in process.owners if o.pod_uid in pods), None)
-            if known is not None:
-                pod = pods[known.pod_uid]
-                container = container_of(pod, known.container_id)
-                found.append(Attributed(*who, known.pod_uid, pod, container))
-            else:
-                found.append(Attributed(*who, process.owners[-1].pod_uid if process.owners else ""))
+            if process.owners not in known:
+                known[process.owners] = _whose(process.owners, pods)
+            whose = known[process.owners]
+            found.append(Attributed(reading.card.uuid, occupant, process, *whose))
     return tuple(found)
+
+
+def _whose(owners: Sequence[Owner], pods: Mapping[str, Pod]) -> tuple[str, Pod | None, str]:
+    """The pod's UID, the pod and the container of a process with these cgroups."""
+    for owner in owners:
+        pod = pods.get(owner.pod_uid)
+        if pod is not None:
+            return owner.pod_uid, pod, containers_by_id(pod).get(owner.container_id, "")
+    return owners[-1].pod_uid if owners else "", None, ""
 
 
 def containers_by_id(pod: Pod) -> dict[str, str]:
@@ -71,8 +69,7 @@ def containers_by_id(pod: Pod) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class HostUse:
+class HostUse(NamedTuple):
     """What NVML says a container uses of one card; None where it does not tell."""
 
     memory_bytes: int | None

@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from hami_monitor.attribution import Attributed
 from hami_monitor.processes import Process
+from hamikit.region import UsageProcess
+from hamikit.region_values import OVERHEAD
 
 MIB: Final = 1 << 20
 _NAMED_PIDS: Final = 5
@@ -23,41 +25,39 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """A process that the limiter counts: its start time (0: not recorded) and bytes by card.
-
-    `index` is its place in our usage file, None in HAMi's; `host_pid` what that says already.
-    """
-
-    start_time: int
-    charged: Mapping[str, int]
-    index: int | None = field(default=None, compare=False)
-    host_pid: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Holding:
     """What a container was granted, as far as the audit holds it to that.
 
     Attributes:
         limits: bytes by card UUID; None is no limit.
         limited: whether every process is to have the limiter.
-        slots: the processes that the limiter counts, by PID in the container.
+        slots: the processes that the limiter counts, by PID in the container; their start time is
+            0 where it is not recorded, their shares name the devices in the order of `limits`.
+        strict: whether contexts and modules are among what is charged.
         overhead_bytes: what a process may hold beside what the limiter counts.
         note: what else a person should know, such as an account that cannot be read.
     """
 
     limits: Mapping[str, int | None]
     limited: bool = True
-    slots: Mapping[int, Slot] | None = None
+    slots: Mapping[int, UsageProcess] | None = None
+    strict: bool = False
     overhead_bytes: int = 0
     note: str = ""
 
-    def slot_of(self, process: Process) -> Slot | None:
+    def slot_of(self, process: Process) -> UsageProcess | None:
         """The process's slot; None where the limiter does not count it."""
-        slot = (self.slots or {}).get(process.ns_pid)
+        slot = self.slots.get(process.ns_pid) if self.slots else None
         known = slot is not None and slot.start_time in (0, process.start_time)
         return slot if known else None
+
+    def charged(self, process: Process, uuid: str) -> int:
+        """What the limiter has charged to a process on a card that was granted."""
+        slot, index, total = self.slot_of(process), list(self.limits).index(uuid), 0
+        for (device, kind), amount in slot.shares.items() if slot else ():
+            if device == index and (self.strict or kind not in OVERHEAD):
+                total += amount
+        return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,8 @@ def _of_container(group: list[Attributed], holding: Holding | None) -> Iterable[
 
 
 def _over_use(group: list[Attributed], holding: Holding, limit: int) -> Iterable[Finding]:
+    if sum(one.occupant.memory_bytes or 0 for one in group) <= limit:
+        return  # whatever of it counts
     held = sum(counted(one, holding) for one in group)
     if held > limit:
         text = f"holds {held // MIB} MiB of {group[0].uuid}, granted {limit // MIB} MiB"
@@ -148,9 +150,7 @@ def counted(one: Attributed, holding: Holding) -> int:
     to `overhead_bytes`, so that a process that goes past the limiter gains no more than that, and
     one that writes a false account gains nothing beyond.
     """
-    held = one.occupant.memory_bytes or 0
-    slot = holding.slot_of(one.process)
-    charged = slot.charged.get(one.uuid, 0) if slot else 0
+    held, charged = one.occupant.memory_bytes or 0, holding.charged(one.process, one.uuid)
     return held - min(max(held - charged, 0), holding.overhead_bytes)
 
 

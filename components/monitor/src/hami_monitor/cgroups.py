@@ -1,8 +1,7 @@
 """Whose process it is, by the names that container runtimes give to cgroups."""
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _UID: Final = r"[0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12}"
 # cgroupfs: .../pod<uid>/<id>; systemd: ...-pod<uid, _ for ->.slice/cri-containerd-<id>.scope; with
@@ -11,8 +10,7 @@ _POD: Final = re.compile(rf"(?:^|[/-])pod({_UID})(?:\.slice)?(?=[/:]|$)")
 _CONTAINER: Final = re.compile(r"[/:](?:[a-z-]+[-:])?([0-9a-f]{64})(?:\.scope)?(?=/|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """A pod's UID as kubelet knows it, and the runtime's id of the container (empty: none)."""
 
     pod_uid: str

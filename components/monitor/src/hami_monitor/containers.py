@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
@@ -34,6 +35,7 @@ T = TypeVar("T")
 _MIRROR: Final = "kubernetes.io/config.mirror"
 _REGION_SUFFIX: Final = ".cache"
 _REGION_WORD: Final = "region"
+_FOLDERS: Final = 1024
 _LOOKED_AT: Final = 64
 """A container may fill its folder; nobody reads it all for that."""
 _REASONS: Final = {errno.ELOOP: "link", errno.ENXIO: "not_a_file", errno.EACCES: "permission"}
@@ -130,18 +132,32 @@ def is_foreign(folder: Path) -> bool:
     return bool(folder.stat().st_mode & stat.S_IWOTH)
 
 
-def read_folder(folder: Path, pod: Pod, container: str, unreadable: Unreadable) -> Reading | None:
+def read_folder(
+    folder: Path,
+    pod: Pod,
+    container: str,
+    unreadable: Unreadable,
+    *,
+    read: Callable[[Path], Usage] = read_usage,
+) -> Reading | None:
     """One container's files, ours or HAMi's; None when none of them says anything."""
     try:
         if is_foreign(folder):
             return _read_foreign(folder, pod, container, unreadable)
     except FileNotFoundError:
         return None  # gone meanwhile: a container that ended
-    control = _read(folder / names.CONTROL_NAME, read_control, CONTROL_SIZE, unreadable)
-    usage = _read(folder / names.USAGE_NAME, read_usage, USAGE_SIZE, unreadable)
+    control_path, usage_path = _files(folder)
+    control = _read(control_path, read_control, CONTROL_SIZE, unreadable)
+    usage = _read(usage_path, read, USAGE_SIZE, unreadable)
     if control is None and usage is None:
         return None
     return Reading(pod, container, control, usage)
+
+
+@lru_cache(_FOLDERS)
+def _files(folder: Path) -> tuple[Path, Path]:
+    """Where the control and the usage file lie; paths are dear where they are made each second."""
+    return folder / names.CONTROL_NAME, folder / names.USAGE_NAME
 
 
 def _read_foreign(folder: Path, pod: Pod, container: str, unreadable: Unreadable) -> Reading | None:

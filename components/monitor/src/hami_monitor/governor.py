@@ -28,7 +28,9 @@ log = structlog.get_logger()
 FAST_S: Final = 0.025
 """Between two looks where one container may have to wait for another."""
 SLOW_S: Final = 0.25
-"""Between two looks where containers share a card, and for new processes."""
+"""Until a new process is seen there."""
+COMPANY_S: Final = 0.5
+"""Between two looks where containers share a card, but none has to wait."""
 REFRESH_S: Final = 5.0
 """Which containers there are is read anew this often even if no pod has changed."""
 LOWEST_PRIORITY: Final = 15
@@ -136,7 +138,7 @@ class Governor:
         if any(member.presses for member in self._members.values()):
             return FAST_S
         alone = all(d.reason is Reason.ALONE for d in decisions.values())
-        return REFRESH_S if alone else SLOW_S
+        return REFRESH_S if alone else COMPANY_S
 
     def let_go(self) -> None:
         """Take back what was told: without us nobody would."""
@@ -183,7 +185,8 @@ class Governor:
                     last_ns = member.activity.newest_ns(scan=scan)
                 except (OSError, RegionError):
                     last_ns = 0  # whose account cannot be read makes nobody wait
-                member.task = replace(member.task, last_ns=last_ns)
+                if last_ns != member.task.last_ns:
+                    member.task = replace(member.task, last_ns=last_ns)
 
     def _tell(self, member: _Member, *, blocked: bool, contended: bool) -> None:
         now_ns = int(self._now() * 1e9)

@@ -1,17 +1,29 @@
 """What the containers on the cards hold, read from their files, for the audit."""
 
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from hami_monitor.accounts import granted
 from hami_monitor.attribution import Attributed
-from hami_monitor.audit import MIB, Holding, Slot
+from hami_monitor.audit import MIB, Holding
 from hami_monitor.containers import Reading, Unreadable, read_folder
 from hamikit.hami_region import HamiRegion
 from hamikit.objects import Pod
-from hamikit.region import Control, ControlFlag, OverheadPolicy, Usage
-from hamikit.region_values import OVERHEAD
+from hamikit.region import (
+    Control,
+    ControlFlag,
+    Kind,
+    OverheadPolicy,
+    Usage,
+    UsageProcess,
+    read_living,
+)
 
+NO_SLOT: Final = -1
+"""Where a process stands in HAMi's region is nothing that anybody needs to know."""
+_FOLDERS: Final = 1024
 SLACK_BYTES: Final = 64 * MIB
 """The driver takes memory in larger pieces than programs ask for."""
 
@@ -38,11 +50,16 @@ class Holdings:
     def _read(self, one: Attributed) -> Holding | None:
         if one.pod is None or not one.container:
             return None
-        folder = self._root / f"{one.in_pod}_{one.container}"
-        reading = read_folder(folder, one.pod, one.container, self._unreadable)
+        who = (_folder(self._root, one.in_pod, one.container), one.pod, one.container)
+        reading = read_folder(*who, self._unreadable, read=read_living)
         if reading is not None and reading.control is not None:
             return own_holding(reading.control, reading.usage, self._overhead_bytes)
         return granted_holding(one.pod, one.container, reading, self._overhead_bytes)
+
+
+@lru_cache(_FOLDERS)
+def _folder(root: Path, uid: str, container: str) -> Path:
+    return root / f"{uid}_{container}"
 
 
 def own_holding(control: Control, usage: Usage | None, overhead_bytes: int) -> Holding:
@@ -58,23 +75,11 @@ def own_holding(control: Control, usage: Usage | None, overhead_bytes: int) -> H
     return Holding(
         limits=limits,
         limited=not excused,
-        slots=None if usage is None else _slots(control, usage),
+        slots=None if usage is None else {one.pid: one for one in usage.processes},
+        strict=strict,
         overhead_bytes=SLACK_BYTES + (0 if strict else overhead_bytes),
         note="its account cannot be read" if usage is None else "",
     )
-
-
-def _slots(control: Control, usage: Usage) -> dict[int, Slot]:
-    strict = control.overhead_policy is OverheadPolicy.STRICT
-    slots: dict[int, Slot] = {}
-    for process in usage.processes:
-        charged: dict[str, int] = {}
-        for (index, kind), amount in process.shares.items():
-            if index < len(control.devices) and (strict or kind not in OVERHEAD):
-                uuid = control.devices[index].uuid
-                charged[uuid] = charged.get(uuid, 0) + amount
-        slots[process.pid] = Slot(process.start_time, charged, process.slot, process.host_pid)
-    return slots
 
 
 def granted_holding(
@@ -92,20 +97,19 @@ def granted_holding(
     return Holding(
         limits={grant.uuid: grant.memory_mib * MIB or None for grant in grants},
         limited=region is not None,
-        slots=None if region is None else _region_slots(region),
+        slots=None if region is None else _region_slots(region, [g.uuid for g in grants]),
         overhead_bytes=SLACK_BYTES + overhead_bytes,
     )
 
 
-def _region_slots(region: HamiRegion) -> dict[int, Slot]:
-    uuids = [device.uuid for device in region.devices]
-    return {
-        process.pid: Slot(
-            0,
-            {
-                uuid: use.total_bytes - use.context_bytes
-                for uuid, use in zip(uuids, process.uses, strict=True)
-            },
-        )
-        for process in region.processes
-    }
+def _region_slots(region: HamiRegion, granted: Sequence[str]) -> dict[int, UsageProcess]:
+    places = [granted.index(d.uuid) if d.uuid in granted else None for d in region.devices]
+    slots: dict[int, UsageProcess] = {}
+    for process in region.processes:
+        shares = {
+            (place, Kind.BUFFER): use.total_bytes - use.context_bytes
+            for place, use in zip(places, process.uses, strict=True)
+            if place is not None
+        }
+        slots[process.pid] = UsageProcess(NO_SLOT, process.pid, 0, 0, "", shares)
+    return slots

@@ -8,6 +8,7 @@ import structlog
 
 from hami_monitor.attribution import Attributed
 from hami_monitor.audit import HoldingOf
+from hami_monitor.holdings import NO_SLOT
 from hamikit import names
 from hamikit.region import HostPid, RegionError, note_host_pids
 
@@ -30,9 +31,9 @@ class HostPids:
         for one in found:
             holding = holding_of(one) if one.pod is not None and one.container else None
             slot = holding.slot_of(one.process) if holding is not None else None
-            if slot is None or slot.index is None or slot.host_pid == one.process.pid:
+            if slot is None or slot.slot == NO_SLOT or slot.host_pid == one.process.pid:
                 continue
-            host = HostPid(slot.index, one.process.pid, one.process.start_time)
+            host = HostPid(slot.slot, one.process.pid, one.process.start_time)
             news[one.in_pod, one.container].add(host)
         for (uid, container), pids in news.items():
             path = self._root / f"{uid}_{container}" / names.USAGE_NAME

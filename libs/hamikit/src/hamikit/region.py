@@ -1,15 +1,9 @@
-"""The control and usage files of a container on disk: created, changed in place, read warily.
-
-A tenant owns what stands in a usage file, so it is opened without following links, checked and
-read, never mapped: a mapped file that somebody truncates is a SIGBUS.
-"""
+"""The control and usage files of a container on disk: created, changed in place, and read."""
 
 import ctypes
 import fcntl
 import mmap
 import os
-import stat
-import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from hamikit.region_layout import (
-    ACTIVITY,
     BODY_AT,
     BODY_SIZE,
     CONTROL_MAGIC,
@@ -32,15 +25,22 @@ from hamikit.region_layout import (
     USAGE_MAGIC,
     USAGE_SIZE,
     USAGE_VERSION,
-    activity_at,
     check_header,
     host_at,
-    live_slots,
     pack_body,
     pack_control,
     pack_host,
     parse_control,
     parse_usage,
+)
+from hamikit.region_reading import (
+    Activity,
+    open_sized,
+    open_wary,
+    read_control,
+    read_file,
+    read_living,
+    read_usage,
 )
 from hamikit.region_values import (
     Control,
@@ -87,13 +87,13 @@ __all__ = [
     "parse_usage",
     "read_control",
     "read_file",
+    "read_living",
     "read_usage",
     "update_control",
     "write_control",
 ]
 
 _FUTEX_WAKE: Final = 1
-_FLOCK: Final = struct.Struct("hhqqi0q")  # struct flock of a 64-bit Linux
 _SYS_FUTEX: Final = {"x86_64": 202, "aarch64": 98}
 
 
@@ -176,87 +176,13 @@ def create_usage(path: Path) -> None:
         _replace(path, header.ljust(USAGE_SIZE, b"\0"), 0o666)
 
 
-@contextmanager
-def open_wary(path: Path, access: int = os.O_RDONLY) -> Iterator[int]:
-    """A descriptor of a regular file that a tenant may have put there, reached through no link.
-
-    FileNotFoundError when it is not there, RegionError when it is something else.
-    """
-    try:
-        fd = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise RegionError(f"{path} cannot be opened: {error.strerror}") from error
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise RegionError(f"{path} is no regular file")
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def _wary(path: Path, size: int, access: int = os.O_RDONLY) -> Iterator[int]:
-    """A descriptor of a regular file of `size` bytes, reached through no link and no pipe."""
-    with open_wary(path, access) as fd:
-        found = os.fstat(fd).st_size
-        if found != size:
-            raise RegionError(f"{path} has {found} bytes instead of {size}")
-        yield fd
-
-
-def read_file(path: Path, size: int) -> bytes:
-    """The bytes of a file that a tenant may have tampered with.
-
-    Follows no link, waits for no pipe, maps nothing. FileNotFoundError when it is not there,
-    RegionError when it is something else than a regular file of `size` bytes.
-    """
-    with _wary(path, size) as fd:
-        return os.pread(fd, size, 0)
-
-
-def read_control(path: Path, tries: int = 3) -> Control:
-    """The grant in force in a control file; reads again when a change was caught half way."""
-    for left in range(tries - 1, -1, -1):
-        data = read_file(path, CONTROL_SIZE)
-        try:
-            return parse_control(data)
-        except RegionError as error:
-            if not left:
-                raise RegionError(f"{path}: {error}") from error
-    raise RegionError(f"{path}: tries must be at least 1")
-
-
-def _is_held(fd: int, slot: int) -> bool:
-    """Whether a process holds the slot's lock, which the kernel drops when the process ends."""
-    query = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, LOCK_BASE + slot, 1, 0)
-    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, query)
-    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
-
-
-def read_usage(path: Path) -> Usage:
-    """The tenant's account in a usage file, without processes that have ended.
-
-    The slot of a killed process stays charged until a neighbour clears it; here it does not count.
-    RegionError names the file and what is wrong.
-    """
-    with _wary(path, USAGE_SIZE) as fd:
-        data = os.pread(fd, USAGE_SIZE, 0)
-        try:
-            usage = parse_usage(data)
-        except RegionError as error:
-            raise RegionError(f"{path}: {error}") from error
-        return usage.without(p.slot for p in usage.processes if not _is_held(fd, p.slot))
-
-
 def note_host_pids(path: Path, pids: Iterable[HostPid]) -> None:
     """Write into slots of a usage file which PIDs their processes have on the host.
 
     FileNotFoundError, RegionError as `read_usage`. Each is one aligned word that names its process,
     so nobody takes it for that of another one; nothing that the tenant wrote decides anything.
     """
-    with _wary(path, USAGE_SIZE, os.O_RDWR) as fd:
+    with open_sized(path, USAGE_SIZE, os.O_RDWR) as fd:
         for one in pids:
             if 0 <= one.slot < MAX_SLOTS:
                 os.pwrite(fd, pack_host(one.pid, one.start_time), host_at(one.slot))
@@ -275,32 +201,3 @@ def update_control(path: Path, change: Callable[[Control], Control]) -> bool:
             return False
         _publish(fd, wanted)
         return True
-
-
-class Activity:
-    """When the processes of a container last launched or allocated something.
-
-    Cheap to ask often: between two scans only the slots in use are read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._live: list[int] = []
-
-    def newest_ns(self, *, scan: bool) -> int:
-        """Unix time in nanoseconds, 0 when nothing was seen; `scan` looks for new processes too.
-
-        FileNotFoundError, RegionError as `read_usage`.
-        """
-        with _wary(self._path, USAGE_SIZE) as fd:
-            if scan:
-                self._live = live_slots(os.pread(fd, USAGE_SIZE, 0))
-            return max((_activity(fd, slot) for slot in self._live), default=0)
-
-
-def _activity(fd: int, slot: int) -> int:
-    data = os.pread(fd, ACTIVITY.size, activity_at(slot))
-    if len(data) < ACTIVITY.size:
-        return 0  # cut off meanwhile
-    (last_ns,) = ACTIVITY.unpack(data)
-    return int(last_ns)

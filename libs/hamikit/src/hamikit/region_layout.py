@@ -6,6 +6,9 @@ the fields; a test compares the offsets. The files themselves are handled in `ha
 
 import struct
 import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import compress
 from types import MappingProxyType
 from typing import Final
 
@@ -46,15 +49,20 @@ _USAGE_COUNTERS_AT = 16
 _USAGE_DEVICE = struct.Struct("<QQQ104xqQQQ96x")
 _USAGE_DEVICES_AT = 4096
 _SLOT = struct.Struct("<IiQQQ16s80x")
-ACTIVITY = struct.Struct("<Q")
+_ACTIVITY = struct.Struct("<Q")
 HOST = struct.Struct("<Q")
 _SHARES = struct.Struct("<8Q")
 _KINDS: Final = tuple(Kind)
+_STATE = struct.Struct("<I")
 _SLOT_SIZE = 1152
 _SLOTS_AT = 8192
 _LIVE = 1
 _UNITS_SHIFT = 24
 _LOW_BITS = 0xFFFFFFFF
+_NO_DEVICE: Final = bytes(_USAGE_DEVICE.size)
+_UNUSED: Final = UsageDevice(0, 0, 0, 0, 0)
+_REMEMBERED: Final = 2048
+"""Parts of files, of about a KiB each, that are not parsed again when they come again."""
 
 
 def _checked_device(device: ControlDevice) -> bytes:
@@ -115,9 +123,12 @@ def pack_control(control: Control) -> bytes:
     return (header + pack_body(control, 0)).ljust(CONTROL_SIZE, b"\0")
 
 
-def check_header(data: bytes, magic: bytes, version: int, size: int) -> None:
-    """RegionError unless the bytes start like a whole file of this kind and layout."""
-    if len(data) < size:
+def check_header(data: bytes, magic: bytes, version: int, size: int, least: int = 0) -> None:
+    """RegionError unless the bytes start like a file of this kind and layout.
+
+    They are to be the whole file, or where `least` is given that much of it.
+    """
+    if len(data) < (least or size):
         raise RegionError(
             f"file has {len(data)} bytes instead of {size}: truncated, or not of this kind"
         )
@@ -132,6 +143,7 @@ def check_header(data: bytes, magic: bytes, version: int, size: int) -> None:
         )
 
 
+@lru_cache(_REMEMBERED)
 def _text(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode("utf-8", errors="replace")
 
@@ -141,7 +153,11 @@ def parse_control(data: bytes) -> Control:
     check_header(data, CONTROL_MAGIC, CONTROL_VERSION, CONTROL_SIZE)
     (epoch,) = struct.unpack_from("<I", data, EPOCH_AT)
     start = BODY_AT + (epoch & 1) * BODY_SIZE
-    body = data[start : start + BODY_SIZE]
+    return _parse_body(data[start : start + BODY_SIZE], epoch)
+
+
+@lru_cache(_REMEMBERED)
+def _parse_body(body: bytes, epoch: int) -> Control:
     (
         crc,
         generation,
@@ -189,28 +205,42 @@ def parse_control(data: bytes) -> Control:
 
 
 def live_slots(data: bytes) -> list[int]:
-    """The slots in use in a whole usage file, whatever else it holds."""
-    states = memoryview(data)[_SLOTS_AT:USAGE_SIZE].cast("I")[:: _SLOT_SIZE // 4].tolist()
-    return [slot for slot, state in enumerate(states) if state == _LIVE]
+    """The slots in use in a usage file, or in the beginning of one."""
+    last = min(len(data), USAGE_SIZE) - _SLOT_SIZE  # where the last whole slot begins
+    in_question = compress(range(MAX_SLOTS), data[_SLOTS_AT : last + 1 : _SLOT_SIZE])
+    return [
+        slot
+        for slot in in_question
+        if _STATE.unpack_from(data, _SLOTS_AT + slot * _SLOT_SIZE)[0] == _LIVE
+    ]
 
 
-def activity_at(slot: int) -> int:
-    """Where a slot says when its process was last active."""
-    return _SLOTS_AT + slot * _SLOT_SIZE + 16
+def size_of(slots: int) -> int:
+    """How long the beginning of a usage file is that holds this many slots."""
+    return _SLOTS_AT + slots * _SLOT_SIZE
 
 
-def _parse_shares(data: bytes, at: int) -> dict[tuple[int, Kind], int]:
+def newest_activity(data: bytes) -> int:
+    """When a process of a usage file, or of the beginning of one, was last active."""
+    at = _SLOTS_AT + 16
+    found = (_ACTIVITY.unpack_from(data, at + slot * _SLOT_SIZE)[0] for slot in live_slots(data))
+    return max(found, default=0)
+
+
+@lru_cache(_REMEMBERED)
+def _parse_shares(area: bytes) -> Mapping[tuple[int, Kind], int]:
     # Most devices of most processes hold nothing: what follows the last byte that is set is left.
-    area = data[at : at + MAX_DEVICES * _SHARES.size].rstrip(b"\0")
-    devices = -(-len(area) // _SHARES.size)
-    return {
-        (device, kind): units * UNIT_BYTES
-        for device in range(devices)
-        for kind, units in zip(
-            _KINDS, _SHARES.unpack_from(data, at + device * _SHARES.size), strict=True
-        )
-        if units
-    }
+    devices = -(-len(area.rstrip(b"\0")) // _SHARES.size)
+    return MappingProxyType(
+        {
+            (device, kind): units * UNIT_BYTES
+            for device in range(devices)
+            for kind, units in zip(
+                _KINDS, _SHARES.unpack_from(area, device * _SHARES.size), strict=True
+            )
+            if units
+        }
+    )
 
 
 def host_at(slot: int) -> int:
@@ -227,32 +257,33 @@ def _parse_process(data: bytes, slot: int) -> UsageProcess:
     at = _SLOTS_AT + slot * _SLOT_SIZE
     _state, pid, start_time, activity, host, command = _SLOT.unpack_from(data, at)
     host_pid = host >> 32 if host & _LOW_BITS == start_time & _LOW_BITS else 0
-    shares = MappingProxyType(_parse_shares(data, at + _SLOT.size))
+    shares = _parse_shares(data[at + _SLOT.size : at + _SLOT_SIZE])
     return UsageProcess(slot, pid, start_time, activity, _text(command), shares, host_pid)
 
 
-def parse_usage(data: bytes) -> Usage:
-    """A tenant's usage file; whatever it holds, the answer is a Usage or one RegionError."""
-    check_header(data, USAGE_MAGIC, USAGE_VERSION, USAGE_SIZE)
-    version, unknown, unlimited, private = _USAGE_COUNTERS.unpack_from(data, _USAGE_COUNTERS_AT)
-    devices = (
-        _USAGE_DEVICE.unpack_from(data, _USAGE_DEVICES_AT + i * _USAGE_DEVICE.size)
-        for i in range(MAX_DEVICES)
+def _parse_device(data: bytes, index: int) -> UsageDevice:
+    at = _USAGE_DEVICES_AT + index * _USAGE_DEVICE.size
+    if data[at : at + _USAGE_DEVICE.size] == _NO_DEVICE:
+        return _UNUSED  # as most are
+    used, peak, refused, _credit, _refill, charged_ns, launches = _USAGE_DEVICE.unpack_from(
+        data, at
     )
+    held = (used >> _UNITS_SHIFT) * UNIT_BYTES
+    return UsageDevice(held, peak * UNIT_BYTES, refused, charged_ns, launches)
+
+
+def parse_usage(data: bytes, slots: int = MAX_SLOTS) -> Usage:
+    """A tenant's usage file; whatever it holds, the answer is a Usage or one RegionError.
+
+    Where fewer `slots` are asked for, only the beginning of the file that holds these is needed.
+    """
+    check_header(data, USAGE_MAGIC, USAGE_VERSION, USAGE_SIZE, size_of(slots))
+    version, unknown, unlimited, private = _USAGE_COUNTERS.unpack_from(data, _USAGE_COUNTERS_AT)
     return Usage(
         library_version=_text(version),
         unknown_symbols=unknown,
         unlimited_starts=unlimited,
         private_starts=private,
-        devices=tuple(
-            UsageDevice(
-                (used >> _UNITS_SHIFT) * UNIT_BYTES,
-                peak * UNIT_BYTES,
-                refused,
-                charged_ns,
-                launches,
-            )
-            for used, peak, refused, _credit, _refill, charged_ns, launches in devices
-        ),
-        processes=tuple(_parse_process(data, slot) for slot in live_slots(data)),
+        devices=tuple(_parse_device(data, index) for index in range(MAX_DEVICES)),
+        processes=tuple(_parse_process(data, slot) for slot in live_slots(data) if slot < slots),
     )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum, IntFlag
 from typing import Final
 
+import msgspec
+
 
 class RegionError(Exception):
     """A control or usage file cannot be used: says which file, what is wrong and why."""
@@ -84,8 +86,7 @@ class Control:
     blocked_until_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class UsageDevice:
+class UsageDevice(msgspec.Struct, frozen=True):
     """What the container has charged on one device, in the order of the control file."""
 
     used_bytes: int
@@ -95,8 +96,7 @@ class UsageDevice:
     launches: int
 
 
-@dataclass(frozen=True, slots=True)
-class UsageProcess:
+class UsageProcess(msgspec.Struct, frozen=True):
     """One live process slot; shares in bytes by (device index, kind), zeros left out.
 
     The slot of a killed process stays live until a neighbour clears it up: whether somebody holds
@@ -144,7 +144,7 @@ class Usage:
                 for (device, kind), amount in process.shares.items():
                     freed[device] += 0 if kind in OVERHEAD else amount
         devices = (
-            replace(device, used_bytes=max(0, device.used_bytes - freed[index]))
+            msgspec.structs.replace(device, used_bytes=max(0, device.used_bytes - freed[index]))
             for index, device in enumerate(self.devices)
         )
         kept = (process for process in self.processes if process.slot not in gone)

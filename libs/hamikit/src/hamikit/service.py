@@ -10,6 +10,7 @@ import prometheus_client
 import waitress
 from prometheus_client import CollectorRegistry
 
+from hamikit.exposition import render
 from hamikit.inline import AtOnce, answer_inline
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -81,7 +82,7 @@ class _Metrics:
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         response.content_type = prometheus_client.CONTENT_TYPE_LATEST
-        response.data = prometheus_client.generate_latest(self._registry)
+        response.data = render(self._registry)
 
 
 def status_app(lifecycle: Lifecycle, registry: CollectorRegistry) -> App:
