@@ -33,15 +33,13 @@ def different(index, name, namespace):
     return pod(name, namespace, app, initContainers=[init], **where, **shared)
 
 
-def disturb(kube, wave):
-    """Kill something at some moment of a wave; says what."""
+def doom(kube, wave):
+    """Who is killed in a wave, ready to be started again at once, and how many seconds into it."""
     chance = random.Random(f"{SEED} {wave}")
     victim, moment = chance.choice(VICTIMS), chance.uniform(0, 8)
     if wave >= BORNE:
         forgiven(kube, victim)
-    threading.Event().wait(moment)  # the moment itself is what this test varies
-    kill(kube, victim)
-    return victim
+    return victim, moment
 
 
 class Wave:
@@ -102,8 +100,10 @@ def test_none_is_lost_and_none_has_anothers_slice(kube, namespace, audit):
     told = []
     for number in range(WAVES):
         wave = Wave(kube, namespace, number)
+        victim, moment = doom(kube, number)
         wave.create()
-        victim = disturb(kube, number)
+        threading.Event().wait(moment)  # the moment itself is what this test varies
+        kill(kube, victim)
         wait_until(wave.missing, GRACE_S)
         # A report that is not there yet is of a container whose end kubelet has not told yet.
         wait_until(
