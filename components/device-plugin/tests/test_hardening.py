@@ -163,6 +163,21 @@ def test_who_has_run_before_runs_again_without_an_api_server(node, had_run):
     run(scenario())
 
 
+def test_a_pod_that_the_whole_list_lacks_does_not_run_again(node):
+    """It was deleted, whatever kubelet still believes: its card may be another's by now."""
+
+    async def scenario():
+        pod, cluster = make_pod("u1", "GPU-b,NVIDIA,3000,30:;"), FakeCluster()
+        async with whole(node, cluster, "--prestart-seconds=0") as (kubelet, _):
+            cluster.put(pod)
+            await kubelet.admit("u1", "c", ["slot-0019"])
+            await kubelet.start_container(["slot-0019"])
+            cluster.remove(pod)
+            assert "the API server has not told" in await kubelet.refused(["slot-0019"])
+
+    run(scenario())
+
+
 def test_ids_of_another_resource_are_nobodys_business(node):
     """Two plugins may give the same names to their devices."""
 
