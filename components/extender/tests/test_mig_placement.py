@@ -351,6 +351,27 @@ def test_instances_never_overlap(steps):
                     assert owner.setdefault((device_.uuid, slice_), (uid, place_)) == (uid, place_)
 
 
+def test_free_places_are_told():
+    """By card and profile, without what pods have and what mig-manager blocks."""
+    blocked = [BlockedPlacement("GPU-a", "1g.5gb", Place(0, 1), "MadeByHand", 7)]
+    world = World(mig_device("GPU-a"), device("GPU-h", 1), NODE_MIG_BLOCKED=encode_blocked(blocked))
+    registry = CollectorRegistry()
+    registry.register(ClusterCollector(world.snapshot))
+
+    def told():
+        samples = [s for family in registry.collect() for s in family.samples]
+        free = [s for s in samples if s.name == "hami_extender_mig_free_placements"]
+        assert {(s.labels["node"], s.labels["device_uuid"]) for s in free} <= {("n", "GPU-a")}
+        return {s.labels["profile"]: s.value for s in free}
+
+    assert told() == {"1g.5gb": 6, "2g.10gb": 2, "3g.20gb": 1, "7g.40gb": 0}
+    assert world.bind("p", one(9000)) == [("2g.10gb", 2)]
+    assert told() == {"1g.5gb": 4, "2g.10gb": 1, "3g.20gb": 1, "7g.40gb": 0}
+    unknown = make_pod("u", one(9000), node="n", POD_DEVICES_ALLOCATED="GPU-a,NVIDIA,9984,29:;")
+    world.snapshot.on_pod(Change(None, unknown))
+    assert told() == {}
+
+
 def test_an_instance_is_known_once_it_is_made():
     """The plugin completes the record: the metric tells, and the grant is the one it was."""
     world, registry = World(mig_device("GPU-a")), CollectorRegistry()

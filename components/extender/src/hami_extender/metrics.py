@@ -9,12 +9,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from hami_extender.inventory import MODE_MIG, Card
-from hami_extender.placement import Refusal
+from hami_extender.placement import Refusal, partitions
 from hami_extender.question import Question
 from hami_extender.quota import Standing
 from hami_extender.snapshot import Snapshot
 from hami_extender.texts import words_of
-from hami_extender.usage import Holding, Kind
+from hami_extender.usage import Holding, Kind, NodeState
 from hamikit.footprint import NOTHING, Share
 from hamikit.objects import Pod
 
@@ -48,6 +48,7 @@ _INSTANCE = (
     "placement_size",
 )
 MIG_INSTANCE = "hami_node_gpu_mig_instance_info"
+MIG_FREE = "hami_extender_mig_free_placements"
 
 Families = dict[str, GaugeMetricFamily]
 
@@ -64,6 +65,11 @@ def _families() -> Families:
         ("hami_vgpu_memory_allocated_bytes", "Memory granted to a container.", _GRANT),
         ("hami_vgpu_core_allocated_ratio", "Compute granted to a container, percent.", _GRANT),
         (MIG_INSTANCE, "A MIG instance that has been made for a pod.", _INSTANCE),
+        (
+            MIG_FREE,
+            "Placements of a profile that no pod has and nothing blocks; they may overlap.",
+            ("node", "device_uuid", "profile"),
+        ),
         (
             "hami_resource_quota_used",
             "What a namespace holds of a limited resource.",
@@ -107,6 +113,7 @@ class ClusterCollector(Collector):
                 )
                 for state in self._snapshot.ledger.nodes.values()
             ]
+            free = list(_free_places(self._snapshot.ledger.nodes.values()))
             holdings = list(self._snapshot.ledger.holdings.values())
             standings = list(self._snapshot.budget.standings(self._snapshot.families))
         for name, cards, used, missing in nodes:
@@ -117,6 +124,8 @@ class ClusterCollector(Collector):
         divided = {(n, c.uuid): c for n, cards, _, _ in nodes for c in cards if c.mode == MODE_MIG}
         if divided:
             _instances(families[MIG_INSTANCE], holdings, divided)
+        for labels, number in free:
+            families[MIG_FREE].add_metric(labels, number)
         _grants(families, holdings)
         for standing in standings:
             _quota(families, standing)
@@ -164,6 +173,15 @@ def _instances(
     }  # fmt: skip
     for labels in sorted(found):
         family.add_metric(labels, 1)
+
+
+def _free_places(nodes: Iterable[NodeState]) -> Iterator[tuple[tuple[str, str, str], int]]:
+    """Of every card that MIG divides; one that holds what nobody knows has no figures."""
+    for state in nodes:
+        for offer in state.facts.offers if state.facts else ():
+            for position, partition in partitions(state, offer).items():
+                for profile, number in partition.free.items():
+                    yield (state.name, offer.cards[position].uuid, profile), number
 
 
 def _quota(families: Families, standing: Standing) -> None:

@@ -42,6 +42,11 @@ class Partition:
         return left
 
     @property
+    def free(self) -> dict[str, int]:
+        """How many places of each profile nothing covers; they may overlap each other."""
+        return {p.name: len(_free(p, self._blocked)) for p in self.profiles}
+
+    @property
     def largest_mib(self) -> int:
         """Memory of the largest instance that could be made now."""
         return max((p.memory_mib for p in self.profiles if self._places(p)), default=0)
