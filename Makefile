@@ -14,7 +14,7 @@ MYPY_SOURCES := libs/hamikit/src $(wildcard components/*/src/hami_*)
 PYTHON_COMPONENTS := $(addprefix components/,webhook extender device-plugin monitor mig-manager)
 C_SOURCES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: mutants mutate help setup lint format unit up down images install uninstall env demo e2e test soak skew bench-extender release bench-webhook bench-core bench-gpu bench-node bench-monitor
+.PHONY: mutants mutate help setup lint format unit up down images install uninstall env demo e2e test soak skew bench-extender release bench-webhook bench-core bench-gpu bench-node bench-mig bench-monitor
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,7 +110,7 @@ soak-waves: install
 	WAVES=$(or $(WAVES),21) $(RUN) pytest -q -s -m soak e2e/test_waves.py
 
 soak-mig: install
-	$(RUN) pytest -q -m soak e2e/test_mig.py
+	MIG_PODS=$(or $(MIG_PODS),200) $(RUN) pytest -q -s -m soak e2e/test_mig.py
 
 soak-operations: install
 	PINS=$(or $(PINS),5) $(RUN) pytest -q -m cluster e2e/test_operations.py
@@ -138,6 +138,9 @@ bench-core: setup ## the limiter beside the bare driver: cost of calls, true sha
 
 bench-node: install ## the device plugin: kubelet's waits, memory, rest, 40 pods; NODE_BENCH="calls --rest-seconds 60" for a quick look
 	@PYTHONPATH=. $(RUN) python bench/node $(NODE_BENCH)
+
+bench-mig: install ## MIG: how often no instance is found, how much later a container starts; MIG_BENCH=places needs no cluster
+	@PYTHONPATH=. $(RUN) python bench/mig $(MIG_BENCH)
 
 bench-monitor: setup ## scrape and audit of a full node, beside an exporter of nothing
 	@$(RUN) python bench/monitor

@@ -10,6 +10,7 @@ VICTIMS = {
     "kubelet": ("/usr/bin/kubelet", ("hami-worker",)),
     "containerd": ("/usr/local/bin/containerd", ("hami-worker",)),
     "device-plugin": ("hami-device-plugin", ("hami-worker", "hami-control-plane")),
+    "mig-manager": ("hami-mig-manager", ("hami-worker",)),
     "extender": ("hami-extender", ("hami-worker", "hami-control-plane")),
     "webhook": ("hami-webhook", ("hami-worker", "hami-control-plane")),
     "monitor": ("hami-monitor", ("hami-worker", "hami-control-plane")),

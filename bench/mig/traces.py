@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from hami_device_plugin.mig import chosen
 from report import Report
 
+from hami_device_plugin.mig import chosen
 from hami_extender.partition import Choice, Partition
 from hamikit.instances import MigProfile, Placement
 
 CARDS_FOLDER = Path(__file__).resolve().parents[2] / "e2e/fakegpu/cards"
 GOAL = 0.8
 CARDS, EVENTS = 4, 2000
-LOADS = (0.6, 0.8, 1.0)
+LOADS = (0.4, 0.6, 0.8)
 """Memory that pods ask for at a time, as a part of what the cards have."""
 
 Rule = Callable[[Partition, int], Choice | None]
