@@ -65,7 +65,12 @@ sys.exit("no such instance")
 
 def operate(kube: Kube, mode: str) -> None:
     """The wish for the worker's cards."""
-    config = {"nodeconfig": [{"name": WORKER, "operatingmode": mode}]}
+    configure(kube, operatingmode=mode)
+
+
+def configure(kube: Kube, **settings: str) -> None:
+    """The worker's own settings."""
+    config = {"nodeconfig": [{"name": WORKER, **settings}]}
     data = {"config.json": json.dumps(config)}
     metadata = {"name": "hami-node-config", "namespace": "hami-system"}
     kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})

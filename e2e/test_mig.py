@@ -7,6 +7,7 @@ import pytest
 
 from e2e import cards as fake_cards
 from e2e.kube import wait_until
+from e2e.metrics import samples, values
 from e2e.mig import (
     MEMORY,
     OTHER,
@@ -14,10 +15,12 @@ from e2e.mig import (
     SYSTEM,
     WORKER,
     cards,
+    configure,
     destroy,
     disagreement,
     divided,
     instances,
+    operate,
     records,
 )
 from e2e.migstream import Stream
@@ -82,3 +85,30 @@ def test_a_stream_of_pods_with_kills_at_every_step(kube, namespace, mig):
     finally:
         kube.kubectl("delete", "pod", "--all", "-n", namespace, "--now", "--timeout=120s")
         destroy(by_hand)
+
+
+def test_instances_made_by_hand_are_asked_for_by_name(kube, namespace, mig):
+    """With `migstrategy: mixed`, as NVIDIA's plugin has it; the audit has nothing against it."""
+    resource, profile = "nvidia.com/mig-2g.10gb", "2g.10gb"
+    by_hand = fake_cards.simulate(WORKER, "cut", cards()[1]["uuid"], profile, "4").strip()
+    configure(kube, migstrategy="mixed")
+    try:
+        wait_until(lambda: not_offered(kube, resource), 180)
+        kube.create(pod("static", namespace, container("c", {resource: "1"}, SHOW)))
+        kube.wait_running(namespace, "static")
+        said = kube.wait_log(namespace, "static", f"UUID: {by_hand})")
+        assert said.count("MIG-") == 1
+        [seen] = json.loads(said.splitlines()[0])["cards"]
+        assert seen["total"] == MEMORY[profile] << 20
+        found = samples(kube, "hami-monitor", 9394)
+        assert values(found, "hami_audit_finding_processes", namespace=namespace) == []
+    finally:
+        kube.kubectl("delete", "pod", "--all", "-n", namespace, "--now", "--timeout=120s")
+        destroy(by_hand)
+        operate(kube, "mig")
+
+
+def not_offered(kube, resource):
+    """None when the worker has one of a resource to give."""
+    offered = kube.get("node", WORKER)["status"]["allocatable"]
+    return None if offered.get(resource) == "1" else f"{resource} of {WORKER}: {offered}"

@@ -104,7 +104,8 @@ DROPPED = {
     "devicePlugin.monitor": OWN,
     "devicePlugin.nodeConfiguration.externalConfigName": "name it hami-node-config",
     "devicePlugin.createRuntimeClass": "make the RuntimeClass in the overlay",
-    "devicePlugin.migStrategy": "static MIG is not handled",
+    "devicePlugin.migStrategy": "`migStrategy: mixed` in device-config.yaml offers instances made "
+    "by hand",
     "devicePlugin.disablecorelimit": "without effect in HAMi, too; `disableCoreLimit` in "
     "device-config.yaml has one",
     "devicePlugin.passDeviceSpecsEnabled": "CDI brings the devices",

@@ -107,6 +107,12 @@ def test_where_no_limiter_is_meant_to_be_none_is_missed(make_pod):
     assert look(on_card(1001, 1, pod), holding=Holding({"GPU-a": None}, limited=False)) == []
 
 
+def test_instances_made_by_hand_are_nobodys_grant(make_pod):
+    """Kubelet gave them, on cards that no grant names."""
+    pod = make_pod("uid-a", "main")
+    assert look(on_card(1001, 1, pod), holding=Holding({}, limited=False, static=True)) == []
+
+
 def test_a_card_that_was_not_granted(make_pod):
     """To a container that was granted nothing, or another card."""
     pod = make_pod("uid-a", "main")

@@ -1,13 +1,15 @@
 """What the audit takes from a container's files."""
 
 import pytest
+from msgspec import structs
 
 from hami_monitor.attribution import Attributed
-from hami_monitor.audit import MIB
+from hami_monitor.audit import MIB, Holding
 from hami_monitor.holdings import SLACK_BYTES, Holdings, own_holding
 from hami_monitor.occupants import Occupant
 from hami_monitor.processes import Process
 from hamikit.names import POD_DEVICES_ALLOCATED
+from hamikit.objects import Resources
 from hamikit.region import (
     Control,
     ControlDevice,
@@ -87,6 +89,17 @@ def test_no_grant_is_no_holding(root, make_pod):
     pod = make_pod("uid-a", "main", "side", annotations=GRANT)
     assert of(root, pod, "side") is None
     assert of(root, pod, "") is None
+
+
+def test_instances_made_by_hand_are_asked_for_by_name(root, make_pod):
+    """Of the container that asks for them, not of the one beside it."""
+    pod = make_pod("uid-a", "main", "side")
+    main, side = pod.spec.containers
+    asked = Resources(limits={"nvidia.com/mig-1g.5gb": "1"})
+    containers = [structs.replace(main, resources=asked), side]
+    pod = structs.replace(pod, spec=structs.replace(pod.spec, containers=containers))
+    assert of(root, pod) == Holding({}, limited=False, static=True)
+    assert of(root, pod, "side") is None
 
 
 def test_hamis_region(root, make_pod, hami_region):

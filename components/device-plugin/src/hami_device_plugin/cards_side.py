@@ -16,7 +16,10 @@ from hamikit.truce import Truce
 
 
 class CardsSide:
-    """From NVML to `stock`; `on_news` hears of what others must know, `end` of what ends us."""
+    """From NVML to `stock`.
+
+    `on_news` hears of what others must know, `on_look` of every look, `end` of what ends us.
+    """
 
     def __init__(
         self,
@@ -27,10 +30,14 @@ class CardsSide:
         metrics: Metrics,
         *,
         on_news: Callable[[], None],
+        on_look: Callable[[], None],
         end: Callable[[StartAfresh], None],
     ) -> None:
         self._nvml, self._metrics, self._end = nvml, metrics, end
-        self.divisions = Divisions(nvml.open, lambda: self.settings.mig_groups)
+        self._on_look = on_look
+        self.divisions = Divisions(
+            nvml.open, lambda: self.settings.mig_groups, lambda: self.settings.static_mig
+        )
         self.standing = Standing(
             settings,
             stock,
@@ -85,6 +92,7 @@ class CardsSide:
 
     def _on_report(self, report: Report) -> None:
         self.standing.report(report)
+        self._on_look()
         if report.fault and self._nvml.replaced:
             self._end(DriverReplaced(f"the driver was replaced: {report.fault}"))
 

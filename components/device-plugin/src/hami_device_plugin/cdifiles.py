@@ -73,7 +73,19 @@ class CdiFiles:
 
     def write(self, name: str, document: Mapping[str, Any]) -> bool:
         """Put one of our specs in place; whether this changed anything on disk."""
-        path = self._path(name)
+        return self._put(
+            self._path(name), document, lambda temporary: self._on_new(name, temporary)
+        )
+
+    def publish(self, document: Mapping[str, Any] | None) -> None:
+        """Have the runtime know the MIG instances that were made by hand; None: there are none."""
+        path = self._dynamic / names.CDI_FILE_MIG
+        if document is None:
+            path.unlink(missing_ok=True)
+        else:
+            self._put(path, document, lambda _temporary: None)
+
+    def _put(self, path: Path, document: Mapping[str, Any], on_new: Callable[[Path], None]) -> bool:
         data = json.dumps(document, indent=1).encode()
         try:
             if path.read_bytes() == data:
@@ -86,7 +98,7 @@ class CdiFiles:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), 0o644)
-        self._on_new(name, temporary)
+        on_new(temporary)
         temporary.rename(path)
         return True
 

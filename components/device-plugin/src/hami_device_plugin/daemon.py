@@ -20,7 +20,7 @@ from hami_device_plugin.connecting import Connects, connect
 from hami_device_plugin.health import Cards
 from hami_device_plugin.hostfiles import HostFiles
 from hami_device_plugin.identity import IdentityError
-from hami_device_plugin.kubelet_side import KubeletSide
+from hami_device_plugin.kubelet_side import SOCKET_FOLDER, KubeletSide
 from hami_device_plugin.metrics import Metrics
 from hami_device_plugin.parts import Parts
 from hami_device_plugin.pods import Pods
@@ -30,6 +30,7 @@ from hami_device_plugin.readers import Readers
 from hami_device_plugin.runtime import Runtime
 from hami_device_plugin.settings import Settings
 from hami_device_plugin.settings_files import SettingsFiles
+from hami_device_plugin.statics import Statics
 from hami_device_plugin.stock import CheckpointFile, Memory, Stock
 from hami_device_plugin.sweep import tidy
 from hami_device_plugin.uplink import Uplink
@@ -67,7 +68,13 @@ class Daemon:
         self.cluster = Uplink()
         shared = (self.stock, self.metrics)
         self.cards = CardsSide(
-            config, settings, nvml, *shared, on_news=self._tell, end=self._end_for
+            config,
+            settings,
+            nvml,
+            *shared,
+            on_news=self._tell,
+            on_look=self._looked,
+            end=self._end_for,
         )
         self.kubelet = KubeletSide(config.plugin_dir, self.cards.standing, *shared, self.news)
         self.pods = Pods(self.news.announce, self._grant_changed)
@@ -80,6 +87,13 @@ class Daemon:
             self._on_access,
             faults=self.cdi.faults,
             prefers_cdi=config.cdi_telling.preferred,
+        )
+        self.statics = Statics(
+            config.plugin_dir / SOCKET_FOLDER,
+            Broadcast(self.loop),
+            self.cards.divisions,
+            self.cdi,
+            lambda: self.access.now.way,
         )
         self.lifecycle = Lifecycle()
         self.lifecycle.ready_when("kubelet", self.kubelet.missing)
@@ -103,6 +117,7 @@ class Daemon:
             self._reach_cluster(preparer),
             self._look_after(preparer),
             self._settings_files.follow(self._adopt),
+            self.statics.run(),
         )
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(each) for each in work]
         self.cards.start()
@@ -178,6 +193,9 @@ class Daemon:
             if not self.pods.granted() - admitted:
                 return
             await asyncio.sleep(DRAIN_LOOK_S)
+
+    def _looked(self) -> None:
+        self.statics.look()
 
     def _on_access(self) -> None:
         self.stock.by_card = self.access.now.binding == names.BINDING_LOCK

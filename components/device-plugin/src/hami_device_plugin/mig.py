@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from hami_device_plugin.made import Made, instances
 from hami_device_plugin.settings import MigGroup
 from hamikit.gpu import Card, GpuError
 from hamikit.instances import MigProfile, Placement
@@ -38,13 +39,18 @@ SILENT = Division(on=False, known=False)
 class Divisions:
     """Looks at the cards' modes; profiles are asked for once, they stay while the mode does.
 
-    `groups` is the operator's allow list as of now.
+    `groups` is the operator's allow list as of now. Instances are read only where they are offered
+    as they are (`static`); `made` has them.
     """
 
     def __init__(
-        self, nvml: Callable[[], Any], groups: Callable[[], Sequence[MigGroup]] = lambda: ()
+        self,
+        nvml: Callable[[], Any],
+        groups: Callable[[], Sequence[MigGroup]] = lambda: (),
+        static: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._nvml, self._groups = nvml, groups
+        self._nvml, self._groups, self._static = nvml, groups, static
+        self.made: Mapping[str, tuple[Made, ...]] = {}
         self._offered: dict[str, tuple[MigProfile, ...]] = {}
         self._now: dict[str, Division] = {}
         self._failing: set[str] = set()
@@ -67,6 +73,22 @@ class Divisions:
             else:
                 found[card.uuid] = division
         self._now = found
+        self.made = self._made(nvml, handles) if self._static() else {}
+        return found
+
+    def _made(
+        self, nvml: Any, handles: Sequence[tuple[Card, Any]]
+    ) -> Mapping[str, tuple[Made, ...]]:
+        """The instances of each divided card; those of one that fails are what they were."""
+        found = dict(self.made)
+        for card, handle in handles:
+            if not self._now.get(card.uuid, SILENT).on:
+                found.pop(card.uuid, None)
+                continue
+            try:
+                found[card.uuid] = tuple(instances(nvml, handle, card.uuid))
+            except nvml.NVMLError as error:
+                log.warning("instances cannot be read", uuid=card.uuid, error=str(error))
         return found
 
     def _division(self, nvml: Any, card: Card, handle: Any) -> Division | None:

@@ -18,10 +18,10 @@ log = structlog.get_logger()
 SERVICE = "v1beta1.DevicePlugin"
 
 
-def options(*, prefers: bool) -> api.DevicePluginOptions:
+def options(*, prefers: bool, prepares: bool = True) -> api.DevicePluginOptions:
     """What we want of kubelet: the one source for Register and GetDevicePluginOptions."""
     return api.DevicePluginOptions(
-        pre_start_required=True, get_preferred_allocation_available=prefers
+        pre_start_required=prepares, get_preferred_allocation_available=prefers
     )
 
 

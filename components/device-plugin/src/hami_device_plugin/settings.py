@@ -28,6 +28,14 @@ class Wish(StrEnum):
     AUTO = "auto"
 
 
+class MigStrategy(StrEnum):
+    """Whether instances that were made by hand are offered; HAMi's `single` is read as `none`."""
+
+    NONE = "none"
+    SINGLE = "single"
+    MIXED = "mixed"
+
+
 class MigGroup(msgspec.Struct, frozen=True):
     """Card models, by parts of their names, and the MIG profiles that are announced of them."""
 
@@ -53,6 +61,7 @@ class Settings:
     preconfigured_memory_mib: int = 0
     mode: str = names.MODE_HAMI_CORE
     mig_groups: tuple[MigGroup, ...] = ()
+    mig_strategy: MigStrategy = MigStrategy.NONE
     disable_core_limit: bool = False
     env_may_loosen: bool = False
     overhead: Overhead = Overhead.STRICT
@@ -66,6 +75,11 @@ class Settings:
     prefer_ids: bool = False
     """With the lock protocol: kubelet is told which ids to choose, and the card follows the id."""
 
+    @property
+    def static_mig(self) -> bool:
+        """Whether instances are offered as they were made by hand; not where they come and go."""
+        return self.mig_strategy is MigStrategy.MIXED and self.mode != names.MODE_MIG
+
 
 _WORDS = {
     int: "of type int",
@@ -74,6 +88,7 @@ _WORDS = {
     str: "of type str",
     Wish: f"one of {', '.join(Wish)}",
     Overhead: f"one of {', '.join(Overhead)}",
+    MigStrategy: f"one of {', '.join(MigStrategy)}",
 }
 
 
@@ -101,6 +116,7 @@ _KEYS: dict[str, tuple[str, type]] = {
     "overheadpolicy": ("overhead", Overhead),
     "libcudaloglevel": ("log_level", int),
     "binding": ("wish", Wish),
+    "migstrategy": ("mig_strategy", MigStrategy),
     "enablenumatopology": ("numa_hints", bool),
 }
 _NODE_KEYS: dict[str, tuple[str, type]] = {

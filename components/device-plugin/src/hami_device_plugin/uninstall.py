@@ -88,6 +88,7 @@ class Uninstaller:
         staying = self._files.known_pods()
         if not staying:
             self._files.remove_folders()
+            self._cdi.publish(None)
             shutil.rmtree(self._sockets, ignore_errors=True)
         return [_why(uid, pods.get(uid)) for uid in sorted(staying)]
 

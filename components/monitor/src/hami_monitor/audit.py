@@ -36,6 +36,8 @@ class Holding:
         strict: whether contexts and modules are among what is charged.
         overhead_bytes: what a process may hold beside what the limiter counts.
         note: what else a person should know, such as an account that cannot be read.
+        static: whether kubelet gave it MIG instances that were made by hand, on cards that no grant
+            names; the instance limits it.
     """
 
     limits: Mapping[str, int | None]
@@ -44,6 +46,7 @@ class Holding:
     strict: bool = False
     overhead_bytes: int = 0
     note: str = ""
+    static: bool = False
 
     def slot_of(self, process: Process) -> UsageProcess | None:
         """The process's slot; None where the limiter does not count it."""
@@ -119,6 +122,8 @@ def _of_container(group: list[Attributed], holding: Holding | None) -> Iterable[
     uuid = group[0].uuid
     if holding is None:
         yield _plain(Kind.NOT_GRANTED, group, "but was granted no card")
+        return
+    if uuid not in holding.limits and holding.static:
         return
     if uuid not in holding.limits:
         others = ", ".join(holding.limits)

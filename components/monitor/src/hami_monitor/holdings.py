@@ -9,6 +9,7 @@ from hami_monitor.accounts import granted
 from hami_monitor.attribution import Attributed
 from hami_monitor.audit import MIB, Holding
 from hami_monitor.containers import Reading, Unreadable, read_folder
+from hamikit import names
 from hamikit.hami_region import HamiRegion
 from hamikit.objects import Pod
 from hamikit.region import (
@@ -92,13 +93,23 @@ def granted_holding(
     """
     grants = granted(pod, container)
     if not grants:
-        return None
+        return Holding({}, limited=False, static=True) if _asks_static(pod, container) else None
     region = reading.region if reading is not None else None
     return Holding(
         limits={grant.uuid: grant.memory_mib * MIB or None for grant in grants},
         limited=region is not None,
         slots=None if region is None else _region_slots(region, [g.uuid for g in grants]),
         overhead_bytes=SLACK_BYTES + overhead_bytes,
+    )
+
+
+def _asks_static(pod: Pod, container: str) -> bool:
+    """Whether a container asks for MIG instances by their profile's name."""
+    return any(
+        resource.startswith(names.RESOURCE_MIG_PREFIX)
+        for one in pod.all_containers
+        if one.name == container and one.resources is not None
+        for resource in one.resources.limits or ()
     )
 
 

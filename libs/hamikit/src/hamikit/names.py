@@ -7,6 +7,7 @@ from typing import Final
 
 # Resource names are configurable (device-config.yaml); these are HAMi's defaults.
 RESOURCE_COUNT: Final = "nvidia.com/gpu"
+RESOURCE_MIG_PREFIX: Final = "nvidia.com/mig-"
 RESOURCE_MEMORY: Final = "nvidia.com/gpumem"
 RESOURCE_MEMORY_PERCENTAGE: Final = "nvidia.com/gpumem-percentage"
 RESOURCE_CORES: Final = "nvidia.com/gpucores"
@@ -119,6 +120,8 @@ CDI_DYNAMIC_DIR: Final = "/var/run/cdi"
 CDI_KIND: Final = "hami.io/vgpu"
 CDI_KIND_NVIDIA: Final = "nvidia.com/gpu"
 CDI_FILE_PREFIX: Final = "hami.io-vgpu_"
+CDI_KIND_MIG: Final = "hami.io/mig"
+CDI_FILE_MIG: Final = "hami.io-mig.json"
 CDI_ANNOTATION_PREFIX: Final = "cdi.k8s.io/"
 CDI_ANNOTATION: Final = "nvidia-device-plugin_"
 """With a prefix before it and a random UUID behind it, the key of an annotation of kubelet's answer
