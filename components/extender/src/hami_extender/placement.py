@@ -126,8 +126,9 @@ def _place_containers(
             unresolvable = not found.cards
             return Refusal(found.reason, unresolvable, number, found.cards, part.vendor)
         slots.append(devices_of(running, slot.request, found))
-        # An init container is gone before the next container starts; the others stay.
-        running = charge(running, slot.request, found, passing=slot.role is Role.INIT)
+        if number < len(part.shape.slots) - 1:
+            # An init container is gone before the next container starts; the others stay.
+            running = charge(running, slot.request, found, passing=slot.role is Role.INIT)
     return tuple(slots)
 
 

@@ -6,7 +6,7 @@ from operator import itemgetter
 
 from hami_extender.score import SPREAD
 
-SPARSE = 16
+SPARSE = 8
 """Fewer than one node in so many is faster sorted than looked up in the order of all."""
 _NAME: Callable[[tuple[float, str]], str] = itemgetter(1)
 
@@ -21,10 +21,13 @@ class Ranking:
         self._scores = dict(scores)
 
     def among(self, asked: Collection[str]) -> Iterable[str]:
-        """Those of these nodes that are ranked, in order; a set is asked fastest."""
+        """Those of these nodes that are ranked, in order; a set or a dict is asked fastest."""
         if len(asked) * SPARSE < len(self._order):
-            scores, sign = self._scores, self._sign
-            return [name for _, name in sorted((sign * scores[n], n) for n in asked if n in scores)]
+            scores = self._scores
+            found = sorted(name for name in asked if name in scores)
+            # Equal scores stay in the order of their names, backwards too.
+            found.sort(key=scores.__getitem__, reverse=self._sign < 0)
+            return found
         # Without a line of Python for each node: they may be thousands.
         return filter(asked.__contains__, map(_NAME, self._order))
 

@@ -146,10 +146,19 @@ class Verdicts:
         self._ledger, self._kept, self._decide, self._prober = ledger, kept, decide, prober
         self._digests = Digests(ledger.nodes, ledger.journal)
         self._tables: OrderedDict[Question, Table] = OrderedDict()
+        self._latest: tuple[Question, Table] | None = None
 
     def table(self, question: Question) -> Table:
         """What all nodes say to the question now."""
         self._digests.refresh()
+        if self._latest is None or self._latest[0] is not question:
+            # Prioritize asks what filter asked just before; to find it again is no small part.
+            self._latest = question, self._table(question)
+        table = self._latest[1]
+        table.refresh()
+        return table
+
+    def _table(self, question: Question) -> Table:
         table = self._tables.get(question)
         if table is None:
             probe = self._prober(question, self._digests.traits)
@@ -159,7 +168,6 @@ class Verdicts:
                 self._tables.popitem(last=False)
         else:
             self._tables.move_to_end(question)
-        table.refresh()
         return table
 
     def fits_any(self, question: Question, names: Iterable[str]) -> bool:
