@@ -67,7 +67,7 @@ def _device(
 
 
 def charge(
-    node: Cards, request: ContainerRequest, positions: Sequence[int], *, passing: bool = False
+    node: Cards, request: ContainerRequest, positions: Sequence[int], *, passing: bool
 ) -> Cards:
     """The node once the container has these cards; `passing`: an init container, which ends."""
     partitions = {

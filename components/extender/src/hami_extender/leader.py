@@ -73,6 +73,8 @@ class Leadership:
                 return NOT_LEADING
             if self._settled:
                 return ""
+            # After an expired lease no write of the predecessor's is left. But the watch may have
+            # missed (410 Gone) that it was released a moment ago: the Lease looks the same then.
             if self._now() < self._taken_at + WRITE_S + MARGIN_S:
                 return TAKING_OVER
             term = self._term

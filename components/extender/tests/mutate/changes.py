@@ -47,7 +47,10 @@ def _nth(tree: ast.AST, number: int) -> ast.AST:
 
 
 def _silent(tree: ast.AST) -> set[int]:
-    """What has no effect, or none but on a text for people: types, docstrings, error messages."""
+    """What has no effect, or none but on a text for people: types, docstrings, error messages.
+
+    Nor has zip's `strict`: it is an assertion.
+    """
     found: list[ast.AST] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise | ast.ImportFrom | ast.Import) or _is_text(node):
@@ -60,6 +63,8 @@ def _silent(tree: ast.AST) -> set[int]:
             found += [*node.decorator_list, *node.bases, *node.keywords]
         elif isinstance(node, ast.arg) and node.annotation:
             found.append(node.annotation)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "zip":
+            found += node.keywords
         elif isinstance(node, ast.Assign) and _is_type(node.value):
             found.append(node)
     return {id(inner) for node in found for inner in ast.walk(node)}

@@ -42,7 +42,10 @@ MODULES = {
         *ENGINE,
     ),
     "hami_extender.partition": _tests(EXTENDER, "partition", "mig_placement"),
-    "hami_extender.cards": (*_tests(EXTENDER, "fit", "mig_placement", "placement"), *ENGINE),
+    "hami_extender.cards": (
+        *_tests(EXTENDER, "cards", "fit", "mig_placement", "placement"),
+        *ENGINE,
+    ),
     "hami_extender.score": (*_tests(EXTENDER, "score", "ranking", "fit", "fit_groups"), *ENGINE),
     "hami_extender.usage": (*_tests(EXTENDER, "usage", "snapshot", "flights", "families"), *ENGINE),
     "hamikit.shape": (
