@@ -17,6 +17,7 @@ from e2e.lab.lab import Lab
 
 DRIVER = "chromedriver"
 PACKAGES = ("chromium", "chromium-driver")
+PATIENCE_S = 20  # for an element: a page is asked for before the one before it has gone
 
 
 @contextmanager
@@ -34,6 +35,7 @@ def browser(folder: Path) -> Iterator[webdriver.Chrome]:
         options.add_argument(f"--{flag}")
     options.add_argument(f"--user-data-dir={folder}")
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which(DRIVER)))
+    driver.implicitly_wait(PATIENCE_S)
     try:
         yield driver
     finally:

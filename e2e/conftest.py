@@ -8,6 +8,8 @@ import uuid
 import pytest
 
 from e2e import cards as fake_cards
+from e2e import pods
+from e2e.calm import wait_calm
 from e2e.evidence import evidence
 from e2e.kube import wait_until
 from e2e.lab import config as lab_config
@@ -21,9 +23,19 @@ def pytest_runtest_makereport(item):
     """A failed test's report says what the cluster said, before the fixtures tidy up."""
     report = yield
     used = getattr(item, "funcargs", {})
-    if report.when == "call" and report.failed and {"kube", "namespace"} <= used.keys():
-        report.sections.append(("The cluster", evidence(used["kube"], used["namespace"])))
+    if report.failed and "kube" in item.fixturenames:
+        text = evidence(used.get("kube") or connect(), used.get("namespace"))
+        # First of all sections, as what the reader sees may be cut.
+        report.sections.insert(0, ("The cluster", text))
     return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Last, so that it is seen whatever is cut: of each failed test the error alone."""
+    for outcome in ("rerun", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            text = getattr(getattr(report.longrepr, "reprcrash", None), "message", "")
+            terminalreporter.line(f"{outcome} {report.nodeid} ({report.when}): {text[:900]}")
 
 
 @pytest.fixture(scope="session")
@@ -46,14 +58,15 @@ def kube():
 
 @pytest.fixture
 def namespace(kube, request):
-    """A namespace of the test's own; gone, with its pods, before the next test begins."""
+    """A namespace of the test's own on a calm cluster; its pods are gone before the next begins."""
+    wait_calm(kube)
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
     name = f"{words}-{uuid.uuid4().hex[:6]}"
     kube.kubectl("create", "namespace", name)
-    wait_until(lambda: service_account(kube, name), 30)
+    wait_until(lambda: service_account(kube, name), 120)
     yield name
-    # Deployments first, so that nothing makes new pods while the old ones go.
-    kube.kubectl("delete", "deployment", "--all", "-n", name)
+    # Deployments first, and what they own, so that nothing makes new pods while the old ones go.
+    kube.kubectl("delete", "deployment", "--all", "-n", name, "--cascade=foreground")
     kube.kubectl("delete", "pod", "--all", "-n", name, "--now", "--timeout=120s")
     kube.kubectl("delete", "namespace", name, "--wait=false")
 
@@ -86,7 +99,17 @@ def without_grant_policy(kube):
     kind = "validatingadmissionpolicybinding"
     binding = kube.get(kind, "hami-grants")
     kube.kubectl("delete", kind, "hami-grants")
+    # The API server hears of it by a watch of its own.
+    wait_until(lambda: None if forged(kube) else "the end of the policy that guards grants", 60)
     for key in ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"):
         binding["metadata"].pop(key, None)
     yield
     kube.apply(binding)
+    wait_until(lambda: "the policy that guards grants" if forged(kube) else None, 60)
+
+
+def forged(kube):
+    """Whether the API server would take a pod with a grant that nobody gave it."""
+    pod = pods.pod("forged", "default", pods.container("c", {}), annotations={pods.GRANT: "x"})
+    command = ("create", "--dry-run=server", "-o", "name", "-f", "-")
+    return kube.kubectl(*command, stdin=json.dumps(pod), check=False) != ""

@@ -5,7 +5,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,9 @@ class Deadline(AssertionError):
 def wait_until(missing: Callable[[], str | None], seconds: float) -> None:
     """Ask until nothing is missing any more.
 
+    A command that fails meanwhile (an API server that starts anew, a pod that is being replaced) is
+    something that is missing, too.
+
     Args:
         missing: returns what is missing, or None.
         seconds: how long to go on.
@@ -28,10 +31,17 @@ def wait_until(missing: Callable[[], str | None], seconds: float) -> None:
         Deadline: with the last answer.
     """
     pause, end = threading.Event(), time.monotonic() + seconds
-    while (what := missing()) is not None:
+    while (what := _asked(missing)) is not None:
         if time.monotonic() > end:
             raise Deadline(f"after {seconds:.0f} s still missing: {what}")
         pause.wait(POLL_S)
+
+
+def _asked(missing: Callable[[], str | None]) -> str | None:
+    try:
+        return missing()
+    except subprocess.SubprocessError as error:
+        return f"an answer in place of: {error}"
 
 
 @dataclass(frozen=True)
@@ -100,16 +110,18 @@ class Kube:
         """Wait until nothing is missing about the pods of a namespace."""
         wait_until(lambda: missing(self.pods(namespace)), seconds)
 
-    def wait_running(self, namespace: str, *names: str, seconds: float = 120) -> None:
+    def wait_running(self, namespace: str, *names: str, seconds: float = 180) -> None:
         """Wait until pods run.
 
         Raises:
-            Deadline: with what the cluster said last about each pod that does not.
+            Deadline: with what the cluster said last about each pod that does not; at once for one
+                that has failed, as it never will.
         """
         try:
             self.wait_pods(namespace, lambda pods: not_running(pods, names), seconds)
         except Deadline as error:
-            said = {name: self.events(namespace, name)[-4:] for name in names}
+            waiting = [p["metadata"]["name"] for p in self.pods(namespace) if phase(p) != "Running"]
+            said = {name: self.events(namespace, name)[-4:] for name in waiting if name in names}
             raise Deadline(f"{error}; events: {json.dumps(said)}") from None
 
     def wait_log(self, namespace: str, pod: str, text: str, seconds: float = 60) -> str:
@@ -140,15 +152,34 @@ class Kube:
         query = f"--field-selector=involvedObject.name={name}"
         return [e.get("message", "") for e in self.get("events", "-n", namespace, query)["items"]]
 
+    def said(self, namespace: str, pod: str) -> str:
+        """What all events about a pod say, and its condition why it is not placed.
+
+        kube-scheduler's events keep the first of its reasons for minutes; the condition has the
+        last.
+        """
+        found = self.get("pod", "-n", namespace, pod)["status"].get("conditions") or []
+        return " ".join([*self.events(namespace, pod), *(c.get("message", "") for c in found)])
+
 
 def listed(objects: Iterable[Object]) -> str:
     """Objects as one List."""
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
 
 
-def not_running(pods: list[Object], names: Iterable[str]) -> str | None:
-    """Which of the named pods do not run, and why; None when all do."""
+def not_running(pods: list[Object], names: Collection[str]) -> str | None:
+    """Which of the named pods do not run, and why; None when all do.
+
+    Raises:
+        Deadline: one of them has failed.
+    """
     by_name = {pod["metadata"]["name"]: pod for pod in pods}
+    failed = {
+        name: by_name[name]["status"] for name in names if phase(by_name.get(name)) == "Failed"
+    }
+    if failed:
+        told = {name: (s.get("reason"), s.get("message")) for name, s in failed.items()}
+        raise Deadline(f"pods that run: these have failed: {told}")
     waiting = [name for name in names if phase(by_name.get(name)) != "Running"]
     if not waiting:
         return None

@@ -9,10 +9,12 @@ API = "/api/v1/namespaces/hami-system/pods"
 
 
 def samples(kube: Kube, app: str, port: int) -> list[Sample]:
-    """All samples of all pods of one of our components."""
+    """All samples of the pods of one of our components that are to stay."""
     selector = ("-l", f"app.kubernetes.io/name={app}")
     found: list[Sample] = []
     for item in kube.get("pods", "-n", "hami-system", *selector)["items"]:
+        if "deletionTimestamp" in item["metadata"]:
+            continue  # after a roll-out two would speak for one
         name = item["metadata"]["name"]
         text = kube.kubectl("get", "--raw", f"{API}/{name}:{port}/proxy/metrics")
         found += [s for family in text_string_to_metric_families(text) for s in family.samples]

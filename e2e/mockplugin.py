@@ -27,7 +27,7 @@ class MockPlugin:
         text = ENCODERS.get(self.family.register, encode_register)(devices)
         self._annotate("node", self.node, f"{self.family.register_annotation}={text}")
         self._capacity("add", str(sum(device.count for device in devices)))
-        wait_until(self._unadvertised, 60)
+        wait_until(self._unadvertised, 120)
 
     def withdraw(self) -> None:
         """As if the plugin had never been."""

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from e2e.kube import Kube
+from e2e.kube import Kube, Object, wait_until
 from e2e.pods import GRANT
 from hamikit.codec import decode_grant
 from hamikit.region import parse_control
@@ -44,6 +44,22 @@ def reported(log: str) -> tuple[Slice, ...]:
     if {d.uuid: d.memory_limit_bytes // MIB for d in limits} != seen:
         raise AssertionError(f"the driver's view {seen} differs from the control file {limits}")
     return tuple(Slice(d.uuid, seen[d.uuid], d.core_limit_percent) for d in limits)
+
+
+def wait_agreement(kube: Kube, namespace: str, pods: list[Object] | None = None) -> None:
+    """Wait until each container of pods (all of the namespace) reports its grant.
+
+    A container runs some time before what it prints can be read; a wrong report stays wrong.
+
+    Raises:
+        Deadline: with what differs.
+    """
+
+    def missing() -> str | None:
+        asked = kube.pods(namespace) if pods is None else pods
+        return "\n".join(differences(kube, namespace, asked)) or None
+
+    wait_until(missing, 90)
 
 
 def differences(kube: Kube, namespace: str, pods: list[Any]) -> list[str]:

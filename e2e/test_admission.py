@@ -143,7 +143,7 @@ def test_a_quota_that_never_holds_the_pod_is_told_at_once(kube, namespace):
     def refused():
         return "the refusal" if dry_run(kube, [asked], check=False) else None
 
-    wait_until(refused, 30)
+    wait_until(refused, 60)
     said = kube.refusal(asked)
     assert f"team allows limits.{MEM}: 4000" in said
     assert "alone asks for 6000" in said
@@ -155,13 +155,13 @@ def without_webhook(kube):
     """No webhook for a while."""
     replicas = kube.get(*WEBHOOK)["spec"]["replicas"]
     kube.kubectl("scale", *WEBHOOK, "--replicas=0")
-    wait_until(lambda: gone(kube), 60)
+    wait_until(lambda: gone(kube), 120)
     yield
     kube.kubectl("scale", *WEBHOOK, f"--replicas={replicas}")
-    kube.kubectl("rollout", "status", *WEBHOOK, "--timeout=120s")
+    kube.kubectl("rollout", "status", *WEBHOOK, "--timeout=240s")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_an_outage_holds_up_device_pods_only(kube, namespace, request):
     """They get a clear error, and are created when the webhook is back."""
     device = pod("device", namespace, container("c", slice_of(memory=500)))
@@ -174,7 +174,7 @@ def test_an_outage_holds_up_device_pods_only(kube, namespace, request):
         made = kube.kubectl("create", "-f", "-", stdin=json.dumps(device), check=False)
         return None if made else "the creation"
 
-    wait_until(created, 60)
+    wait_until(created, 120)
     kube.wait_running(namespace, "plain", "device")
 
 
@@ -198,7 +198,7 @@ def valid(kube):
     return value(kube, pod, "hami_webhook_config_valid") == "1.0"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_broken_configuration_is_told_and_does_no_harm(kube, namespace, configured):
     """Metrics and an event with the line; pods are admitted by the last good one."""
     before, write = configured
@@ -211,9 +211,9 @@ def test_a_broken_configuration_is_told_and_does_no_harm(kube, namespace, config
                 "defaultCores: 1000" in text
                 for text in kube.events("hami-system", "hami-device-config")
             )
-            else "the event"
+            else "the event that tells of the fault"
         ),
-        30,
+        60,
     )
     kube.create(pod("ok", namespace, container("c", slice_of(memory=500))))
     write(before)
@@ -242,7 +242,7 @@ def read_feature():
     return json.loads(json.dumps(YAML(typ="safe").load(path.read_text())))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_who_asks_for_nothing_sees_no_card(kube, namespace, overwrite_env):
     """With `overwriteEnv` an image that brings NVIDIA_VISIBLE_DEVICES=all along is overruled."""
     env = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]

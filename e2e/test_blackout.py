@@ -10,7 +10,7 @@ from e2e.kills import RENEWED, VICTIMS, forgiven, kill, processes, without_api_s
 from e2e.kube import wait_until
 from e2e.metrics import samples, value, values
 from e2e.pods import ON_AN_A100, container, pod, slice_of
-from e2e.report import differences
+from e2e.report import wait_agreement
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 NODE = ON_AN_A100["kubernetes.io/hostname"]
@@ -135,6 +135,6 @@ def test_all_of_ours_killed_while_the_api_server_is_away(kube, namespace, audit)
         for p in kube.pods(namespace)
     }
     assert counts == {"steady": 0, "again": 1, "late": 0}
-    assert differences(kube, namespace, kube.pods(namespace)) == []
+    wait_agreement(kube, namespace)
     assert sum(values(samples(kube, "hami-monitor", 9394), "hami_audit_findings_total")) == 0
     assert audit() == []

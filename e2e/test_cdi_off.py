@@ -25,7 +25,7 @@ def cdi_off(kube):
     yield
     kube.node(NODE, "mv", f"{CONFIG}.kept", CONFIG)
     kube.node(NODE, "systemctl", "restart", "containerd")
-    wait_until(lambda: None if binding(kube) == "late" else "late binding again", 120)
+    wait_until(lambda: None if binding(kube) == "late" else "late binding again", 180)
 
 
 def binding(kube):
@@ -41,7 +41,7 @@ def test_no_card_and_a_clear_event(kube, namespace, cdi_off):
     kube.create(pod("nocdi", namespace, asked, nodeSelector=where))
 
     def explained():
-        said = " ".join(kube.events(namespace, "nocdi"))
+        said = kube.said(namespace, "nocdi")
         return None if "CDI" in said else f"CDI in {said!r}"
 
     def told():
@@ -49,6 +49,6 @@ def test_no_card_and_a_clear_event(kube, namespace, cdi_off):
         return None if "enable_cdi=false" in said else f"the node's reason, which is {said!r}"
 
     wait_until(explained, 120)
-    wait_until(told, 60)
+    wait_until(told, 120)
     status = kube.get("pod", "-n", namespace, "nocdi")["status"]
     assert status["phase"] == "Pending"

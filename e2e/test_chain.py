@@ -6,7 +6,7 @@ import pytest
 
 from e2e.kube import wait_until
 from e2e.pods import container, pod, slice_of
-from e2e.report import differences, granted
+from e2e.report import granted, wait_agreement
 
 pytestmark = pytest.mark.cluster
 MIB = 1024 * 1024
@@ -35,13 +35,13 @@ def test_two_pods_share_a_card_and_a_third_waits_with_a_reason(kube, namespace, 
     )
 
     def explained():
-        said = " ".join(kube.events(namespace, "three"))
+        said = kube.said(namespace, "three")
         wanted = (card["id"], str(third), str(card["devmem"] - 6000))
         return None if all(w in said for w in wanted) else f"{wanted} in {said!r}"
 
     wait_until(explained, 60)
     kube.kubectl("delete", "pod", "-n", namespace, "one")
-    kube.wait_running(namespace, "two", "three", seconds=120)
+    kube.wait_running(namespace, "two", "three", seconds=180)
     assert {granted(p)[0][0].uuid for p in kube.pods(namespace)} == {card["id"]}
 
 
@@ -49,7 +49,7 @@ def test_the_container_sees_its_slice(kube, namespace):
     """Driver, NVML and nvidia-smi all show 3000 MiB, and the grant says the same."""
     kube.create(pod("view", namespace, container("c", slice_of(memory=3000, cores=30))))
     kube.wait_running(namespace, "view")
-    assert differences(kube, namespace, kube.pods(namespace)) == []
+    wait_agreement(kube, namespace)
     query = ("--query-gpu=memory.total", "--format=csv,noheader,nounits")
     assert kube.exec(namespace, "view", "nvidia-smi", *query).split() == ["3000"]
 
@@ -98,7 +98,7 @@ def test_a_container_that_restarts_keeps_its_slice(kube, namespace):
     wait_until(restarted, 90)
     pods = kube.pods(namespace)
     assert granted(pods[0]) == before
-    assert differences(kube, namespace, pods) == []
+    wait_agreement(kube, namespace, pods)
 
 
 def test_count_zero_asks_for_nothing(kube, namespace):

@@ -18,7 +18,7 @@ from e2e.skew.versions import rendered
 from e2e.webhooks import SYSTEM, expiries, gone, look_again
 from hami_webhook.issuer import issue
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 FEATURES = product.ROOT / "deploy" / "features"
 HOST = "hami-webhook.hami-system.svc"
 SECRET = "hami-webhook-certificate"
@@ -57,9 +57,15 @@ def definitions(module, folder, *kinds):
     uv = [os.environ.get("UV", "uv"), "tool", "run", "--from", GO, "go"]
     go = ["go"] if shutil.which("go") else uv
     command = [*go, "mod", "download", "-json", module]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
-    found = os.path.join(json.loads(done.stdout)["Dir"], folder)
+    said = []
+
+    def failed():
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        said.append(done.stdout)
+        return f"{module}: {done.stdout}{done.stderr}" if done.returncode else None
+
+    wait_until(failed, 60)  # a network may stumble
+    found = os.path.join(json.loads(said[-1])["Dir"], folder)
     return [os.path.join(found, name) for name in os.listdir(found) if name.startswith(kinds)]
 
 
@@ -168,9 +174,10 @@ def test_a_certificate_of_cert_managers_is_shown_and_renewed(kube, overlay, name
     first, second = issue(HOST, now - timedelta(days=1)), issue(HOST, now)
     objects = rendered(kube, overlay("cert-manager"))
     kube.apply(secret(first), *(o for o in objects if o["kind"] not in ("Certificate", "Issuer")))
-    kube.kubectl("rollout", "status", *SYSTEM, "deployment/hami-webhook", "--timeout=120s")
+    kube.kubectl("rollout", "status", *SYSTEM, "deployment/hami-webhook", "--timeout=240s")
+    # The old pod first: as long as it lives, it keeps the registration for its own certificate.
+    wait_until(lambda: gone(kube), 120)
     trust(kube, first, second)
-    wait_until(lambda: gone(kube), 60)
     try:
         body = pod("load", namespace, container("c", slice_of(memory=100)))
         kube.create(body | {"metadata": {**body["metadata"], "name": "first"}})

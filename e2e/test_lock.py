@@ -8,7 +8,7 @@ import pytest
 
 from e2e.kube import wait_until
 from e2e.pods import container, pod, slice_of
-from e2e.report import differences
+from e2e.report import wait_agreement
 
 pytestmark = pytest.mark.cluster
 NODE = "hami-worker"
@@ -26,7 +26,7 @@ def annotations(kube):
 
 def roll(kube, kind, name):
     """Wait until the new pods of a workload are there."""
-    kube.kubectl("rollout", "status", kind, name, *SYSTEM, "--timeout=120s")
+    kube.kubectl("rollout", "status", kind, name, *SYSTEM, "--timeout=240s")
 
 
 def announced(kube, binding):
@@ -61,14 +61,14 @@ def lock_protocol(kube):
     kube.kubectl(*patch, json.dumps(flag))
     restart_plugins(kube)
     roll(kube, "deployment", "hami-scheduler")
-    wait_until(lambda: announced(kube, "lock"), 60)
+    wait_until(lambda: announced(kube, "lock"), 120)
     yield
     kube.kubectl("rollout", "undo", "deployment", "hami-scheduler", *SYSTEM)
     kube.kubectl(*settle, json.dumps({"data": config}))
     restart_plugins(kube)
     roll(kube, "deployment", "hami-scheduler")
     kube.kubectl("delete", "-f", str(RIGHTS))
-    wait_until(lambda: announced(kube, "late"), 60)
+    wait_until(lambda: announced(kube, "late"), 120)
 
 
 def test_one_after_the_other(kube, lock_protocol, namespace, audit):
@@ -112,7 +112,7 @@ def test_cards_that_are_named_in_annotations(kube, by_annotations, namespace):
     kube.create(pod("p", namespace, asked, nodeSelector={"kubernetes.io/hostname": NODE}))
     kube.wait_running(namespace, "p")
     (found,) = kube.pods(namespace)
-    assert differences(kube, namespace, [found]) == []
+    wait_agreement(kube, namespace, [found])
     (answer,) = answers(kube, found["metadata"]["uid"])
     assert b"cdi.k8s.io/nvidia-device-plugin_" in answer
     assert b"nvidia.com/gpu=" in answer

@@ -3,7 +3,7 @@
 import pytest
 
 from e2e.pods import REPORT, container, pod, slice_of
-from e2e.report import differences, granted
+from e2e.report import granted, wait_agreement
 
 pytestmark = pytest.mark.cluster
 PODS = 40
@@ -23,5 +23,5 @@ def test_forty_pods_on_four_cards(kube, namespace, audit):
     kube.wait_running(namespace, *(f"p{i}" for i in range(PODS)), seconds=300)
     pods = kube.pods(namespace)
     assert len({granted(p)[1][0].memory_mib for p in pods}) == PODS
-    assert differences(kube, namespace, pods) == []
+    wait_agreement(kube, namespace, pods)
     assert audit() == []

@@ -10,7 +10,7 @@ from e2e import product
 from e2e.kube import wait_until
 from e2e.pods import container, pod, slice_of
 from e2e.procedures import follow
-from e2e.report import differences
+from e2e.report import wait_agreement
 from e2e.skew.versions import rendered, with_image
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -172,10 +172,10 @@ def test_a_cluster_moves_over_node_by_node(kube, cards, with_hami, namespace, au
     assert by_lock(kube, namespace, "fits")
 
     def told():
-        said = " ".join(kube.events(namespace, "waits"))
+        said = kube.said(namespace, "waits")
         return None if str(room - 3000) in said else f"{room - 3000} MiB in {said!r}"
 
-    wait_until(told, 60)
+    wait_until(told, 120)
     follow(kube, "migrate-node", NODE=WORKER)
     kube.create(asking("other", namespace, 1000, OTHER))
     kube.wait_running(namespace, "waits", "other")
@@ -187,5 +187,5 @@ def test_a_cluster_moves_over_node_by_node(kube, cards, with_hami, namespace, au
     kube.create(asking("after", namespace, 1000, OTHER))
     kube.wait_running(namespace, "after", "waits")
     assert not by_lock(kube, namespace, "after")
-    assert differences(kube, namespace, kube.pods(namespace)) == []
+    wait_agreement(kube, namespace)
     assert audit() == []

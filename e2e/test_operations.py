@@ -13,7 +13,7 @@ from e2e.kube import wait_until
 from e2e.load import creations
 from e2e.pods import ON_AN_A100, container, pod, slice_of
 from e2e.procedures import follow
-from e2e.report import differences
+from e2e.report import wait_agreement
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 NEXT = "0.9.9"
@@ -98,5 +98,5 @@ def test_one_component_is_upgraded_and_rolled_back(kube, namespace, audit, check
             kube.create(pod(name, namespace, asked, nodeSelector=ON_AN_A100))
             kube.wait_running(namespace, name)
     assert load.failures == []
-    assert differences(kube, namespace, kube.pods(namespace)) == []
+    wait_agreement(kube, namespace)
     assert audit() == []

@@ -67,7 +67,7 @@ def test_exactly_whom_it_needs(kube, namespace, cards, classes, audit):
     kube.wait_running(namespace, "blocker", "holder", "bystander")
     urgent = on_card("urgent", namespace, second, high, affinity=away_from_blockers())
     kube.create(urgent)
-    kube.wait_running(namespace, "urgent", seconds=120)
+    kube.wait_running(namespace, "urgent")
     left = {p["metadata"]["name"] for p in kube.pods(namespace)}
     assert left == {"urgent", "bystander"}
     assert f"is bound to {NODE}" in explain(kube, namespace, "urgent")
@@ -86,10 +86,10 @@ def test_nobody_goes_in_vain(kube, namespace, cards, classes):
     kube.create(on_card("urgent", namespace, second, high, affinity=away_from_blockers()))
 
     def considered():
-        said = " ".join(kube.events(namespace, "urgent"))
+        said = kube.said(namespace, "urgent")
         return None if "preemption" in said.lower() else f"a word on preemption in {said!r}"
 
-    wait_until(considered, 60)
+    wait_until(considered, 120)
     kube.wait_running(namespace, "blocker", "equal")
     text = explain(kube, namespace, "urgent")
     assert "CardInsufficientMemory" in text

@@ -26,10 +26,10 @@ def test_a_quota_holds_and_a_larger_one_wakes(kube, namespace, audit):
     kube.create(pod("second", namespace, container("c", slice_of(memory=2000))))
 
     def refused():
-        said = " ".join(kube.events(namespace, "second"))
+        said = kube.said(namespace, "second")
         return None if "ResourceQuotaNotFit" in said else f"the reason in {said!r}"
 
     wait_until(refused, 60)
     kube.apply(quota(namespace, 4000))
-    kube.wait_running(namespace, "first", "second", seconds=60)
+    kube.wait_running(namespace, "first", "second", seconds=120)
     assert audit() == []

@@ -36,7 +36,7 @@ def test_a_hundred_cards_wait_with_a_reason(kube, namespace):
     kube.create(pod("hundred", namespace, container("c", slice_of(gpu=100, memory=1000))))
 
     def explained():
-        said = " ".join(kube.events(namespace, "hundred"))
+        said = kube.said(namespace, "hundred")
         return None if "NodeInsufficientDevice" in said else f"the reason in {said!r}"
 
     wait_until(explained, 60)
@@ -50,6 +50,15 @@ def editor(kube, namespace):
     """A user with the cluster role `edit` in the test's namespace."""
     arguments = ("--clusterrole=edit", "--user=editor", "-n", namespace)
     kube.kubectl("create", "rolebinding", "editor", *arguments)
+
+    def powerless():
+        said = kube.kubectl(
+            *EDITOR, "auth", "can-i", "create", "pods", "-n", namespace, check=False
+        )
+        return None if said.strip() == "yes" else f"the rights of the role edit: {said!r}"
+
+    # The API server hears of the binding by a watch of its own.
+    wait_until(powerless, 60)
     return EDITOR
 
 

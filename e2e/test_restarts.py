@@ -11,7 +11,7 @@ import pytest
 from e2e.kills import by_admission
 from e2e.kube import phase, wait_until
 from e2e.pods import HOLD, ON_AN_A100, REPORT, container, pod, slice_of
-from e2e.report import differences
+from e2e.report import wait_agreement
 from e2e.trivial import missing, trivial
 
 RESTARTS = int(os.environ.get("RESTARTS", "50"))
@@ -78,7 +78,7 @@ def test_restarts_of_kubelet_under_running_pods(kube, namespace, audit):
             failed += replace_failed(kube, namespace)
         ours = [p for p in kube.pods(namespace) if p["metadata"]["name"].startswith("ours-")]
         assert restarted(ours) == []
-        assert differences(kube, namespace, ours) == []
+        wait_agreement(kube, namespace, ours)
         assert audit() == []
         count = {kind: sum(name.startswith(kind) for name in failed) for kind in KINDS}
         print(f"{RESTARTS} restarts, {PODS} pods of each kind; failed by kubelet: {count}")

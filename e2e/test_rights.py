@@ -60,10 +60,10 @@ def switch_on(kube):
         except subprocess.SubprocessError as error:
             return f"the API server: {error}"
         command = found["spec"]["containers"][0]["command"]
-        ready = all(c["ready"] for c in found["status"].get("containerStatuses", []))
+        ready = any(c["ready"] for c in found["status"].get("containerStatuses", []))
         return None if ready and FLAGS[0] in command else "the API server's restart"
 
-    wait_until(settled, 180)
+    wait_until(settled, 240)
 
 
 @pytest.fixture
@@ -126,18 +126,22 @@ def test_no_right_is_missing_and_none_is_unused(kube, namespace, audited):
     kube.kubectl("delete", "secret", "-n", "hami-system", "hami-webhook-tls")
     for kind, names in (("deployment", product.DEPLOYMENTS), ("daemonset", product.DAEMONS)):
         for name in names:
-            where = ("-n", "hami-system", f"{kind}/{name}", "--timeout=120s")
+            where = ("-n", "hami-system", f"{kind}/{name}", "--timeout=240s")
             kube.kubectl("rollout", "status", *where)
     kube.create(pod("p", namespace, container("c", slice_of(memory=1000))))
     kube.wait_running(namespace, "p")
     expected = granted() - set(RARE)
 
+    used = set()  # kept from look to look: what the log says first is rotated away one day
+
     def unused():
-        used = {(account, verb, resource) for account, verb, resource, _ in asked(kube, audited)}
+        used.update(
+            (account, verb, resource) for account, verb, resource, _ in asked(kube, audited)
+        )
         left = sorted(expected - used)
         return f"use of {left}" if left else None
 
-    wait_until(unused, 120)
+    wait_until(unused, 180)
     refused = sorted(each for each in asked(kube, audited) if each[3] == 403)
     assert refused == []
 

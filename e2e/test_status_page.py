@@ -2,6 +2,8 @@
 
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.ui import WebDriverWait
 
 from e2e.browser import browser, forwarded
 from e2e.kube import wait_until
@@ -9,6 +11,7 @@ from e2e.pods import container, pod, slice_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 ROLE = "hami-explain"
+WAIT_S = 60
 
 
 @pytest.fixture
@@ -32,7 +35,10 @@ def sign_in(page, address, token):
     """Type the token into the form."""
     page.get(f"{address}/status")
     page.find_element(By.ID, "token").send_keys(token)
-    page.find_element(By.TAG_NAME, "button").click()
+    button = page.find_element(By.TAG_NAME, "button")
+    button.click()
+    # The next page may be asked for before the answer has brought the cookie.
+    WebDriverWait(page, WAIT_S).until(staleness_of(button), "an answer to the form")
 
 
 def test_cards_are_bars_and_who_waits_stands_with_the_reason(
@@ -60,7 +66,7 @@ def test_cards_are_bars_and_who_waits_stands_with_the_reason(
             wanted = (f"{namespace}/three", "CardInsufficientMemory")
             return None if all(w in said for w in wanted) else f"{wanted} in {said!r}"
 
-        wait_until(waits, 60)
+        wait_until(waits, 120)
         [row] = [r for r in page.find_elements(By.TAG_NAME, "tr") if card["id"] in r.text]
         whole, *parts = row.find_elements(By.TAG_NAME, "rect")
         widths = [part.rect["width"] / whole.rect["width"] for part in parts]

@@ -27,7 +27,7 @@ def removed(kube):
     for node in kube.nodes:
         follow(kube, "label", NODE=node)
     follow(kube, "install")
-    wait_until(lambda: unannounced(kube), 60)
+    wait_until(lambda: unannounced(kube), 120)
 
 
 def left(kube):
@@ -53,9 +53,17 @@ def test_running_pods_keep_their_slices_and_then_nothing_is_left(kube, namespace
             return f"no log yet: {error}"
 
     reason = f"limits of pod {namespace}/stays stay"
-    wait_until(lambda: None if reason in said() else f"{reason!r} in {said()!r}", 90)
+    wait_until(lambda: None if reason in said() else f"{reason!r} in {said()!r}", 150)
     assert kube.exec(namespace, "stays", "nvidia-smi", *query).split() == ["3000"]
     kube.kubectl("delete", "pod", "-n", namespace, "stays")
-    wait_until(lambda: ", ".join(left(kube)) or None, 90)
-    for node in kube.get("nodes")["items"]:
-        assert [k for k in node["metadata"]["annotations"] if k.startswith("hami.io/")] == []
+    wait_until(lambda: ", ".join(left(kube)) or None, 150)
+    wait_until(lambda: noted(kube), 60)
+
+
+def noted(kube):
+    """Which annotations of ours the nodes have, or None."""
+    found = {
+        node["metadata"]["name"]: [k for k in node["metadata"]["annotations"] if "hami.io/" in k]
+        for node in kube.get("nodes")["items"]
+    }
+    return f"the end of {found}" if any(found.values()) else None

@@ -6,7 +6,7 @@ import pytest
 
 from e2e.kube import wait_until
 from e2e.pods import container, pod, slice_of
-from e2e.report import differences
+from e2e.report import wait_agreement
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 SYSTEM = "hami-system"
@@ -59,5 +59,5 @@ def test_upgrade_under_creations(kube, namespace, audit, workload, turn):
     kube.wait_running(namespace, *created, seconds=180)
     pods = kube.pods(namespace)
     assert restarts(pods) == {}
-    assert differences(kube, namespace, pods) == []
+    wait_agreement(kube, namespace, pods)
     assert audit() == []

@@ -65,7 +65,7 @@ def roll(kube, templates):
         change = [{"op": "replace", "path": "/spec/template", "value": value}]
         patch(kube, "deployment", name, change, "json")
     for name in templates:
-        kube.kubectl("rollout", "status", "deployment", name, *SYSTEM, "--timeout=180s")
+        kube.kubectl("rollout", "status", "deployment", name, *SYSTEM, "--timeout=240s")
 
 
 def told_of_vendors(name, value):
@@ -102,8 +102,8 @@ def settle(kube, maps, templates, cards):
         patch(kube, "configmap", name, {"data": value})
     kube.kubectl("rollout", "restart", *PLUGIN)
     roll(kube, templates)
-    kube.kubectl("rollout", "status", *PLUGIN, "--timeout=180s")
-    wait_until(lambda: offered(kube, cards), 60)
+    kube.kubectl("rollout", "status", *PLUGIN, "--timeout=240s")
+    wait_until(lambda: offered(kube, cards), 120)
 
 
 def offered(kube, cards):
@@ -151,15 +151,15 @@ def test_from_limits_to_grant(kube, namespace, vendors, case):
     try:
         work = container("c", limits, "sleep 600")
         kube.create(pod("one", namespace, work))
-        wait_until(lambda: unbound(kube, namespace, "one"), 60)
+        wait_until(lambda: unbound(kube, namespace, "one"), 120)
         assert plugin.allocate(namespace, "one") == granted
         kube.wait_running(namespace, "one")
         kube.create(pod("two", namespace, work))
-        wait_until(lambda: unbound(kube, namespace, "two"), 60)
+        wait_until(lambda: unbound(kube, namespace, "two"), 120)
         assert plugin.allocate(namespace, "two") == granted
         kube.wait_running(namespace, "two")
         kube.create(pod("big", namespace, container("c", {family.count: "2"}, "sleep 1")))
-        wait_until(lambda: told(kube, namespace), 60)
+        wait_until(lambda: told(kube, namespace), 120)
     finally:
         plugin.withdraw()
 
@@ -176,8 +176,8 @@ def unbound(kube, namespace, name):
 
 def told(kube, namespace):
     """None once the pod that needs two devices knows why it waits."""
-    said = kube.events(namespace, "big")
-    return None if any("no available node" in text for text in said) else f"a reason: {said}"
+    said = kube.said(namespace, "big")
+    return None if "no available node" in said else f"a reason: {said}"
 
 
 def test_renamed_resources(kube, namespace, vendors, audit):
@@ -195,7 +195,7 @@ def test_renamed_resources(kube, namespace, vendors, audit):
     kube.create(pod("two", namespace, container("c", {memory: "2000"})))
 
     def refused():
-        said = " ".join(kube.events(namespace, "two"))
+        said = kube.said(namespace, "two")
         return None if "ResourceQuotaNotFit" in said else f"the quota's refusal in {said!r}"
 
     wait_until(refused, 60)

@@ -171,6 +171,22 @@ def test_a_change_keeps_the_inode_and_is_seen_by_whoever_has_the_file_open(tmp_p
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+def test_a_new_control_file_is_prepared_before_anybody_sees_it(tmp_path):
+    """Who watches the folder opens it at once; one that is there already needs no preparation."""
+    path, seen = tmp_path / "control", []
+
+    def prepare(file):
+        seen.append((read_control(file), path.exists()))
+        file.chmod(0o664)
+
+    control = Control((ControlDevice(UUID, MIB),))
+    write_control(path, control, prepare=prepare)
+    assert seen == [(control, False)]
+    assert path.stat().st_mode & 0o777 == 0o664
+    write_control(path, control, prepare=prepare)
+    assert len(seen) == 1
+
+
 def test_a_control_file_can_be_changed_through_a_descriptor(tmp_path):
     """The authorised path of a run-time change may hold only a descriptor, which stays open."""
     path = tmp_path / "control"

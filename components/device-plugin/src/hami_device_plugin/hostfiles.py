@@ -127,7 +127,7 @@ class HostFiles:
             path.unlink()
             present = ()
         if not present:
-            write_control(path, wanted)
+            write_control(path, wanted, prepare=_open_to_monitor)
         elif present != wanted.devices:
             update_control(path, lambda now: _kept(now, wanted))
         _open_to_monitor(path)

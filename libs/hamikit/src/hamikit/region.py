@@ -97,8 +97,10 @@ _FUTEX_WAKE: Final = 1
 _SYS_FUTEX: Final = {"x86_64": 202, "aarch64": 98}
 
 
-def _replace(path: Path, image: bytes, mode: int) -> None:
-    """Create or replace a file so that nobody ever opens a half-written one.
+def _replace(
+    path: Path, image: bytes, mode: int, prepare: Callable[[Path], None] = lambda _: None
+) -> None:
+    """Create or replace a file so that nobody ever opens one that is half written or prepared.
 
     Without a sync, which may take long on a busy disk: after a crash of the node every container
     starts anew, and a file that is not whole is made anew then.
@@ -109,6 +111,7 @@ def _replace(path: Path, image: bytes, mode: int) -> None:
             file.write(image)
             file.flush()
             os.fchmod(fd, mode)
+        prepare(Path(temporary))
         Path(temporary).rename(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -139,14 +142,17 @@ def _writable(target: Path | int) -> Iterator[int]:
             os.close(fd)
 
 
-def write_control(target: Path | int, control: Control) -> None:
+def write_control(
+    target: Path | int, control: Control, *, prepare: Callable[[Path], None] = lambda _: None
+) -> None:
     """Put a grant in force: creates the file (mode 0644), or changes it in place.
 
     In place because a bind mount holds the inode. `target` is a path, or a descriptor open for
-    reading and writing, which stays open.
+    reading and writing, which stays open. `prepare` is given a new file before anybody else can
+    see it: who watches the folder opens it at once.
     """
     if isinstance(target, Path) and not target.exists():
-        _replace(target, pack_control(control), 0o644)
+        _replace(target, pack_control(control), 0o644, prepare)
         return
     with _writable(target) as fd:
         check_header(os.pread(fd, CONTROL_SIZE, 0), CONTROL_MAGIC, CONTROL_VERSION, CONTROL_SIZE)
