@@ -2,6 +2,8 @@
 
 import queue
 import threading
+import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import structlog
@@ -11,6 +13,11 @@ from hamikit.cluster import ApiError, Unreachable
 log = structlog.get_logger()
 
 WAITING = 1000
+PAUSES_S = (0.5, 2.0, 8.0)
+"""Between tries: a pod is told a reason once, so a moment without API server must not lose it."""
+
+
+HTTP_BUSY, HTTP_FAULT = 429, 500
 
 
 class CreateApi(Protocol):
@@ -23,8 +30,10 @@ class CreateApi(Protocol):
 class EventSender:
     """A bounded queue of events; what does not fit or does not arrive is dropped and counted."""
 
-    def __init__(self, api: CreateApi, *, waiting: int = WAITING) -> None:
-        self._api = api
+    def __init__(
+        self, api: CreateApi, *, waiting: int = WAITING, pause: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._api, self._pause = api, pause
         self._queue: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue(waiting)
         self.dropped = 0
 
@@ -46,8 +55,20 @@ class EventSender:
     def step(self, timeout: float | None = None) -> None:
         """Send the next event; raises queue.Empty if there is none within `timeout` seconds."""
         namespace, event = self._queue.get(timeout=timeout)
-        try:
-            self._api.create(f"/api/v1/namespaces/{namespace}/events", event)
-        except (ApiError, Unreachable) as error:
-            self.dropped += 1
-            log.warning("event lost", namespace=namespace, error=str(error))
+        path = f"/api/v1/namespaces/{namespace}/events"
+        for pause_s in (*PAUSES_S, None):
+            try:
+                self._api.create(path, event)
+            except (ApiError, Unreachable) as error:
+                if pause_s is None or not _passes(error):
+                    self.dropped += 1
+                    log.warning("event lost", namespace=namespace, error=str(error))
+                    return
+                self._pause(pause_s)
+            else:
+                return
+
+
+def _passes(error: ApiError | Unreachable) -> bool:
+    """Whether the API server may take the same event in a moment."""
+    return isinstance(error, Unreachable) or error.status == HTTP_BUSY or error.status >= HTTP_FAULT
