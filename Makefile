@@ -63,7 +63,7 @@ demo: install ## the story: two pods share a card, a third waits and is told why
 	@$(RUN) python -m e2e.demo
 
 e2e: install ## tests on the cluster
-	$(RUN) pytest -q -m cluster --reruns $(or $(RERUNS),1) --max-suite-reruns 2 -p e2e.again e2e
+	$(RUN) pytest -q --tb=short -m cluster --reruns $(or $(RERUNS),1) --max-suite-reruns 2 -p e2e.again e2e
 	eval "$$($(LAB) env)"; $(RUN) pytest -q deploy
 
 test: lint unit e2e ## everything that this machine can test

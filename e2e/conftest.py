@@ -30,6 +30,7 @@ def pytest_runtest_makereport(item):
     return report
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter):
     """Last, so that it is seen whatever is cut: of each failed test the error alone."""
     for outcome in ("rerun", "failed", "error"):

@@ -7,6 +7,7 @@ is short: the test's pods and events, our own pods, then what our programs compl
 import json
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterable
 
 from e2e.kube import Kube
@@ -20,6 +21,8 @@ PLAIN = ("--no-headers",)
 OURS = ("-n", "hami-system")
 # [pod/<pod>/<container>] <time> <what it said>
 _LINE = re.compile(r"^\[pod/(?P<who>\S+)\] (?P<at>\S+) (?P<said>.*)$")
+# Where in kube-scheduler's sources a line of its comes from.
+_PLACE = re.compile(r"\w+\.go:\d+")
 _LOUD = re.compile(r'"level": "(warning|error|critical)"|^[WEF]\d{4} |Traceback|Error:')
 
 
@@ -53,21 +56,38 @@ def events(kube: Kube, *where: str, lines: int) -> str:
 
 
 def chosen(lines: Iterable[str], limit: int = LINES) -> list[str]:
-    """Of what programs printed: the last complaints, then the last of the rest, each by time."""
+    """Of what programs printed: the last complaints, then the last of the rest, each by time.
+
+    Of what a program says again and again the last, with how often.
+    """
     found = sorted(filter(None, map(_LINE.match, lines)), key=lambda line: line["at"])
-    loud = [line for line in found if _LOUD.search(line["said"])][-limit:]
-    rest = [line for line in found if not _LOUD.search(line["said"])]
-    rest = rest[len(rest) - min(len(rest), limit - len(loud)) :]
-    return [shown(line["who"], line["at"], line["said"]) for line in (*loud, *rest)]
+    loud = last_of_each(line for line in found if _LOUD.search(line["said"]))[-limit:]
+    rest = last_of_each(line for line in found if not _LOUD.search(line["said"]))
+    return loud + rest[len(rest) - min(len(rest), limit - len(loud)) :]
 
 
-def shown(who: str, at: str, said: str) -> str:
-    """A line of a program's, cut: the second, who, and what it said without what that repeats."""
+def last_of_each(lines: Iterable[re.Match[str]]) -> list[str]:
+    """Lines as they are shown, one for each thing that is said."""
+    last: dict[tuple[str, str], str] = {}
+    count: Counter[tuple[str, str]] = Counter()
+    for line in lines:
+        what, text = told(line["said"])
+        count[line["who"], what] += 1
+        times = f" ({count[line['who'], what]} times)" if count[line["who"], what] > 1 else ""
+        last.pop((line["who"], what), None)  # so that it comes after what was said before
+        last[line["who"], what] = f"{line['at'][11:19]} {line['who']}{times} {text}"[:WIDTH]
+    return list(last.values())
+
+
+def told(said: str) -> tuple[str, str]:
+    """What a line is about, and the line without what is shown beside it."""
     if said.startswith("{"):
         fields = json.loads(said)
-        first = [str(fields.pop(name, "")) for name in ("level", "event")]
-        said = " ".join([*first, *(f"{k}={v}" for k, v in fields.items() if k != "timestamp")])
-    return f"{at[11:19]} {who} {said}"[:WIDTH]
+        level, event = (str(fields.pop(name, "")) for name in ("level", "event"))
+        more = (f"{name}={value}" for name, value in fields.items() if name != "timestamp")
+        return event, " ".join([level, event, *more])
+    place = _PLACE.search(said)
+    return place[0] if place else said[:40], said
 
 
 def tail(text: str, lines: int = 20) -> str:

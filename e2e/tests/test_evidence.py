@@ -43,8 +43,20 @@ def test_the_last_ones_are_kept_and_cut():
     assert len(told) == LINES
     assert [" error fault " in each for each in told] == [True] * 20 + [False] * 5
     assert {len(each) for each in told[:20]} == {WIDTH}
-    printed += [ours(n, "error", "fault") for n in range(20, 60)]
-    assert all(" error fault" in each for each in chosen(printed))
+    printed += [ours(n, "error", f"fault {n}") for n in range(20, 60)]
+    assert all(" error fault " in each for each in chosen(printed))
+
+
+def test_what_is_said_again_and_again_is_one_line():
+    """The last, with how often; who else says it has a line of his own."""
+    printed = [ours(n, "warning", "refused", pod=n) for n in range(9)]
+    printed += [line(n, f"I0101 x.go:7] bound {n}", "pod-2/kube-scheduler") for n in (3, 1)]
+    printed.append(line(20, '{"event": "refused", "level": "warning"}', "pod-3/extender"))
+    assert chosen(printed) == [
+        "12:00:08 pod-1/extender (9 times) warning refused pod=8",
+        "12:00:20 pod-3/extender warning refused",
+        "12:00:03 pod-2/kube-scheduler (2 times) I0101 x.go:7] bound 3",
+    ]
 
 
 class Silent:

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack, nullcontext
+from dataclasses import replace
 
 import grpc
 import msgspec
@@ -422,7 +423,12 @@ def test_starts_afresh_when_the_driver_was_replaced(node):
 
 @pytest.mark.parametrize(
     ("settings", "afresh"),
-    [(Settings(prefer_ids=True), True), (Settings(split_count=1), False)],
+    [
+        (Settings(prefer_ids=True), True),
+        (Settings(family=replace(NVIDIA, count="example.com/gpu")), True),
+        (Settings(split_count=1), False),
+        (Settings(family=replace(NVIDIA, overwrite_env=True, default_cores=5)), False),
+    ],
 )
 def test_starts_afresh_for_settings_that_kubelet_is_told(node, settings, afresh):
     """At registration; others are taken over as it runs."""

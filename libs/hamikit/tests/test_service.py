@@ -76,7 +76,7 @@ def test_serve_answers_over_tcp_and_a_taken_port_is_an_error():
         with pytest.raises(OSError, match="in use"):
             serve(status_app(Lifecycle(), CollectorRegistry()), "127.0.0.1", port)
     serve(status_app(Lifecycle(), CollectorRegistry()), "127.0.0.1", port)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=30) as answer:
         assert answer.read() == b"ok\n"
 
 

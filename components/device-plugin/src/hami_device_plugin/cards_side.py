@@ -78,7 +78,8 @@ class CardsSide:
             SettingsChanged: kubelet would have to be told at registration.
         """
         now = self.settings
-        if (settings.family, settings.prefer_ids) != (now.family, now.prefer_ids):
+        # Of the family kubelet knows the name alone; the webhook's settings are in it, too.
+        if (settings.family.count, settings.prefer_ids) != (now.family.count, now.prefer_ids):
             raise SettingsChanged("settings that kubelet is told at registration were changed")
         self.standing.adopt(settings)
 
