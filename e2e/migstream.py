@@ -64,7 +64,7 @@ class Stream:
             self._apart(found)
             self._look(found)
             self._die()
-            if self.agreed < self.right * PAUSES // self.pods:
+            if self.agreed < min(PAUSES, self.right * PAUSES // self.pods):
                 wait_until(lambda: disagreement(self.kube), 90)
                 self.agreed += 1
             self._fill(found)
