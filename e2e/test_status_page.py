@@ -73,7 +73,15 @@ def test_cards_are_bars_and_who_waits_stands_with_the_reason(
         assert widths == pytest.approx([0.25, 0.25], abs=0.01)
         assert f"{namespace}/one, {namespace}/two" in row.text
         assert "hami-control-plane" not in page.find_element(By.TAG_NAME, "body").text
+        [cookie] = page.get_cookies()
+        assert cookie["value"] not in may
+        assert may not in str(page.execute_cdp_cmd("Storage.getCookies", {}))
         page.save_screenshot(str(tmp_path / "status.png"))
+        page.find_element(By.ID, "leave").click()
+        assert page.get_cookies() == []
+        page.add_cookie({"name": cookie["name"], "value": cookie["value"], "path": "/status"})
+        page.get(f"{address}/status")
+        assert "sign in again" in page.find_element(By.ID, "refused").text
         # That it was refused at first is what the network's entries say.
         said = [entry for entry in page.get_log("browser") if entry["source"] != "network"]
         assert said == []

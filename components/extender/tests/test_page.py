@@ -19,7 +19,18 @@ def served(*nodes):
     overviews = Overviews(world.snapshot, world.explainer, lambda: world.gap)
     world.gap = ""
     app = create_inquiry(world.explainer, world.simulator, dict, overviews, gate)
-    return falcon.testing.TestClient(app), world, gate
+    client = falcon.testing.TestClient(app)
+    client.session = sign_in(client).cookies["hami-session"].value
+    return client, world, gate
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def sign_in(client, token="abc.def-_%3D", **more):
+    """What the form sends."""
+    headers = {**FORM, **more.pop("headers", {})}
+    return client.simulate_post("/status", body=f"token={token}", headers=headers, **more)
 
 
 @pytest.fixture
@@ -30,7 +41,7 @@ def face():
 
 def look(client, path="/status"):
     """The page of somebody who has signed in."""
-    return client.simulate_get(path, cookies={"hami-token": "t"})
+    return client.simulate_get(path, cookies={"hami-session": client.session})
 
 
 def words(page):
@@ -128,16 +139,82 @@ def test_who_has_not_signed_in_gets_the_form(face):
 
 
 def test_signing_in(face):
-    """The token is a cookie of this page alone, which no script and no other site can use."""
-    client, _, _ = face
-    page = client.simulate_post("/status", body="token=abc.def-_%3D%0A", headers=FORM)
+    """The cookie is of this page alone, no script and no other site can use it, and is no token."""
+    client, _, gate = face
+    page = sign_in(client, "abc.def-_%3D%0A")
     assert (page.status_code, page.headers["location"]) == (303, "/status")
-    cookie = page.cookies["hami-token"]
-    assert cookie.value == "abc.def-_="
+    cookie = page.cookies["hami-session"]
     assert (cookie.path, cookie.http_only, cookie.same_site) == ("/status", True, "Strict")
+    assert not cookie.secure
+    assert "abc" not in str(page.headers) + page.text
+    client.session = cookie.value
+    gate.headers.clear()
+    assert look(client).status_code == 200
+    assert gate.headers == ["Bearer abc.def-_="]
 
 
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+def test_behind_tls_the_cookie_stays_with_tls(face):
+    """A proxy that ends TLS before us says so."""
+    page = sign_in(face[0], headers={"X-Forwarded-Proto": "https"})
+    assert page.cookies["hami-session"].secure
+
+
+def test_who_may_not_see_the_page_gets_no_session(face):
+    """Strangers and people without the right cannot fill the table."""
+    client, _, gate = face
+    gate.whole = False
+    refused = sign_in(client)
+    assert (refused.status_code, dict(refused.cookies)) == (401, {})
+    assert "ada may not see this page" in words(refused)
+    gate.stranger = True
+    unknown = sign_in(client)
+    assert (unknown.status_code, dict(unknown.cookies)) == (401, {})
+    gate.down = True
+    assert sign_in(client).status_code == 503
+
+
+def test_the_right_is_asked_for_each_time(face):
+    """A token that was withdrawn shows nothing although the session goes on."""
+    client, _, gate = face
+    gate.stranger = True
+    page = look(client)
+    assert page.status_code == 401
+    assert "GPU-a" not in page.text
+    gate.stranger = False
+    assert look(client).status_code == 200
+
+
+def test_signing_out(face):
+    """The id is worth nothing from then on, and the browser forgets it."""
+    client, _, _ = face
+    assert 'name="leave"' in look(client).text
+    cookies = {"hami-session": client.session}
+    page = client.simulate_post("/status", body="leave=1", headers=FORM, cookies=cookies)
+    assert (page.status_code, page.headers["location"]) == (303, "/status")
+    assert page.cookies["hami-session"].value == ""
+    assert page.cookies["hami-session"].path == "/status"
+    gone = look(client)
+    assert gone.status_code == 401
+    assert "your session is not known here; sign in again" in words(gone)
+    assert "GPU-a" not in gone.text
+
+
+def test_signing_in_anew_ends_the_session_before(face):
+    """An id that somebody else has put into the browser never becomes a person's."""
+    client, _, _ = face
+    before = client.session
+    page = sign_in(client, cookies={"hami-session": before})
+    assert page.cookies["hami-session"].value != before
+    assert look(client).status_code == 401
+
+
+def test_another_replica_does_not_know_the_session(face):
+    """Who comes there signs in again; nothing is shown, and nothing breaks."""
+    other = served(make_node("n", device("GPU-a")))[0]
+    other.session = face[0].session
+    assert look(other).status_code == 401
+    other.session = "x" * 5000
+    assert look(other).status_code == 401
 
 
 @pytest.mark.parametrize(
