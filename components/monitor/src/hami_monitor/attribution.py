@@ -1,5 +1,6 @@
 """Which container each process on a card belongs to."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -95,19 +96,22 @@ NO_SIGHT: Final = Sight({}, frozenset())
 
 def sight(cards: Iterable[CardReading], found: Iterable[Attributed]) -> Sight:
     """NVML's figures by container and card; a sum of which one part is unknown is unknown."""
-    uses: dict[tuple[str, str, str], HostUse] = {}
+    parts: dict[tuple[str, str, str], list[Occupant]] = defaultdict(list)
     for one in found:
-        if one.pod is None or not one.container:
-            continue
-        place = (one.pod.metadata.uid, one.container, one.uuid)
-        before = uses.get(place, HostUse(0, 0))
-        uses[place] = HostUse(
-            _sum(before.memory_bytes, one.occupant.memory_bytes),
-            _sum(before.utilization, one.occupant.utilization),
-        )
+        if one.pod is not None and one.container:
+            parts[one.in_pod, one.container, one.uuid].append(one.occupant)
+    uses = {
+        place: HostUse(_sum(o.memory_bytes for o in here), _sum(o.utilization for o in here))
+        for place, here in parts.items()
+    }
     told = frozenset(reading.card.uuid for reading in cards if reading.occupants is not None)
     return Sight(uses, told)
 
 
-def _sum(left: int | None, right: int | None) -> int | None:
-    return None if left is None or right is None else left + right
+def _sum(parts: Iterable[int | None]) -> int | None:
+    total = 0
+    for part in parts:
+        if part is None:
+            return None
+        total += part
+    return total

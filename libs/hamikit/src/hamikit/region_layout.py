@@ -59,8 +59,8 @@ _SLOTS_AT = 8192
 _LIVE = 1
 _UNITS_SHIFT = 24
 _LOW_BITS = 0xFFFFFFFF
-_NO_DEVICE: Final = bytes(_USAGE_DEVICE.size)
-_UNUSED: Final = UsageDevice(0, 0, 0, 0, 0)
+_NO_DEVICES: Final = bytes(MAX_DEVICES * _USAGE_DEVICE.size)
+_UNUSED: Final = (UsageDevice(0, 0, 0, 0, 0),) * MAX_DEVICES
 _REMEMBERED: Final = 2048
 """Parts of files, of about a KiB each, that are not parsed again when they come again."""
 
@@ -263,13 +263,22 @@ def _parse_process(data: bytes, slot: int) -> UsageProcess:
 
 def _parse_device(data: bytes, index: int) -> UsageDevice:
     at = _USAGE_DEVICES_AT + index * _USAGE_DEVICE.size
-    if data[at : at + _USAGE_DEVICE.size] == _NO_DEVICE:
-        return _UNUSED  # as most are
     used, peak, refused, _credit, _refill, charged_ns, launches = _USAGE_DEVICE.unpack_from(
         data, at
     )
     held = (used >> _UNITS_SHIFT) * UNIT_BYTES
     return UsageDevice(held, peak * UNIT_BYTES, refused, charged_ns, launches)
+
+
+def _parse_devices(data: bytes) -> tuple[UsageDevice, ...]:
+    # Most containers have one or two: the others' place is not looked at one by one.
+    size = _USAGE_DEVICE.size
+    used = next(
+        count
+        for count in (1, 2, 8, MAX_DEVICES)
+        if data[_USAGE_DEVICES_AT + count * size : _SLOTS_AT] == _NO_DEVICES[count * size :]
+    )
+    return (*(_parse_device(data, index) for index in range(used)), *_UNUSED[used:])
 
 
 def parse_usage(data: bytes, slots: int = MAX_SLOTS) -> Usage:
@@ -284,6 +293,6 @@ def parse_usage(data: bytes, slots: int = MAX_SLOTS) -> Usage:
         unknown_symbols=unknown,
         unlimited_starts=unlimited,
         private_starts=private,
-        devices=tuple(_parse_device(data, index) for index in range(MAX_DEVICES)),
+        devices=_parse_devices(data),
         processes=tuple(_parse_process(data, slot) for slot in live_slots(data) if slot < slots),
     )

@@ -26,7 +26,8 @@ from hamikit.region_layout import (
 from hamikit.region_values import Control, RegionError, Usage
 
 _FLOCK: Final = struct.Struct("hhqqi0q")  # struct flock of a 64-bit Linux
-_LOCK_TYPE: Final = struct.Struct("h")
+_UNLOCKED: Final = struct.pack("h", fcntl.F_UNLCK)
+"""How the answer begins where nobody holds the lock."""
 
 
 @contextmanager
@@ -100,8 +101,7 @@ _REACHES: Final = tuple((n, _query(n, MAX_SLOTS - n)) for n in (8, 16, 32, 64, 1
 
 def _held(fd: int, query: bytes) -> bool:
     """Whether a process holds such a lock, which the kernel drops when the process ends."""
-    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, query)
-    return bool(_LOCK_TYPE.unpack_from(answer)[0] != fcntl.F_UNLCK)
+    return fcntl.fcntl(fd, fcntl.F_OFD_GETLK, query)[: len(_UNLOCKED)] != _UNLOCKED
 
 
 def _reach(fd: int) -> int:
