@@ -31,14 +31,18 @@ def person(kube, namespace):
     kube.kubectl("delete", "clusterrolebinding", namespace, "--ignore-not-found")
 
 
+def press(page, button):
+    """Send a form and wait for the page that comes in its place."""
+    button.click()
+    # The next page may be asked for before the answer has brought the cookie.
+    WebDriverWait(page, WAIT_S).until(staleness_of(button), "an answer to the form")
+
+
 def sign_in(page, address, token):
     """Type the token into the form."""
     page.get(f"{address}/status")
     page.find_element(By.ID, "token").send_keys(token)
-    button = page.find_element(By.TAG_NAME, "button")
-    button.click()
-    # The next page may be asked for before the answer has brought the cookie.
-    WebDriverWait(page, WAIT_S).until(staleness_of(button), "an answer to the form")
+    press(page, page.find_element(By.TAG_NAME, "button"))
 
 
 def test_cards_are_bars_and_who_waits_stands_with_the_reason(
@@ -77,7 +81,7 @@ def test_cards_are_bars_and_who_waits_stands_with_the_reason(
         assert cookie["value"] not in may
         assert may not in str(page.execute_cdp_cmd("Storage.getCookies", {}))
         page.save_screenshot(str(tmp_path / "status.png"))
-        page.find_element(By.ID, "leave").click()
+        press(page, page.find_element(By.ID, "leave"))
         assert page.get_cookies() == []
         page.add_cookie({"name": cookie["name"], "value": cookie["value"], "path": "/status"})
         page.get(f"{address}/status")
