@@ -1,5 +1,6 @@
 """How long from a pod's binding to its container's first instruction, with MIG and without."""
 
+import os
 import statistics
 import subprocess
 import threading
@@ -80,9 +81,8 @@ def bindings(kube: Kube, namespace: str) -> Iterator[dict[str, float]]:
     """When each pod's binding was first seen, in Unix seconds."""
     found: dict[str, float] = {}
     command = [kube.binary, "get", "pods", "-n", namespace, "-w", "-o", f"jsonpath={BOUND}"]
-    watch = subprocess.Popen(
-        command, env={**kube.environment}, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
+    environment = {**os.environ, **kube.environment}
+    watch = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, bufsize=1)
 
     def read() -> None:
         for line in watch.stdout or ():
