@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from extender_kit import container, make_pod
+from extender_kit import container, device, make_node, make_pod
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hami_extender.inventory import NodeFacts
+from hami_extender.inventory import NodeFacts, facts_of
 from hami_extender.usage import (
     NOTHING,
     Kind,
@@ -17,6 +17,7 @@ from hami_extender.usage import (
     holding_of,
 )
 from hamikit.codec import GrantedDevice
+from hamikit.devices import NVIDIA
 from hamikit.shape import Role, roles_of
 
 INIT, SIDECAR, APP = Role.INIT, Role.SIDECAR, Role.APP
@@ -247,3 +248,13 @@ def test_only_claims_are_claims():
 def test_how_sure_a_holding_is_has_three_words():
     """They stand in metrics and in /state."""
     assert [kind.value for kind in Kind] == ["claim", "flight", "grant"]
+
+
+def test_cards_that_a_node_does_not_announce():
+    """Held and not announced, or held on a node that nobody knows (yet)."""
+    ledger = Ledger()
+    held = holding_of(Kind.GRANT, "n", "ns/p", [APP], ((dev("a", 1), dev("b", 1)),))
+    ledger.hold("u", held)
+    assert ledger.nodes["n"].missing_cards() == ["a", "b"]
+    ledger.set_facts("n", facts_of(make_node("n", device("b")), (NVIDIA,)))
+    assert ledger.nodes["n"].missing_cards() == ["a"]
