@@ -12,6 +12,7 @@ from hami_device_plugin.broadcast import Broadcast
 from hami_device_plugin.lock import LockError
 from hami_device_plugin.metrics import Metrics
 from hami_device_plugin.refusal import Refusal
+from hami_device_plugin.retired import Retired
 
 log = structlog.get_logger()
 
@@ -108,10 +109,11 @@ class DevicePlugin:
         """All slots now, and again whenever they change."""
         self._streams += 1
         sent: dict[str, bool] | None = None
+        retired = Retired()
         try:
             while not self._ending:
                 waiter = self._news.waiter()
-                slots = self._slots()
+                slots = retired.added(self._slots())
                 if slots != sent:
                     sent = slots
                     yield self._listed(slots)
