@@ -503,6 +503,21 @@ def test_a_lost_card_takes_free_slots_only(node):
     run(scenario())
 
 
+def test_slots_that_are_no_more_do_not_vanish_at_once(node):
+    """Kubelet may have asked for one of them: it crashes over an id that its list lacks."""
+
+    async def scenario():
+        async with whole(node) as (kubelet, daemon):
+            daemon._adopt(Settings(split_count=3))
+            daemon.cards.look()
+            listed = await kubelet.next_list()
+            while sum(listed.values()) != 6:
+                listed = await kubelet.next_list()
+            assert len(listed) == 20
+
+    run(scenario())
+
+
 def test_a_pod_of_another_plugin_is_left_alone(node):
     """What HAMi's plugin answered before a migration still stands when its container restarts."""
 
