@@ -68,14 +68,17 @@ def absent(kube, before):
     return f"processes started again: {left}" if left else None
 
 
-def stop_container(kube, namespace, name):
+def stop_container(kube, name):
     """End a pod's container as a crash would, past the API server."""
-    # By the runtime's own names: the pod's stands on each container as a label.
-    labels = ("--label", f"io.kubernetes.pod.namespace={namespace}")
-    labels += ("--label", f"io.kubernetes.pod.name={name}")
-    found = kube.node(NODE, "crictl", "ps", "-q", *labels).split()
-    assert len(found) == 1, f"containers of {name}: {found}"
-    kube.node(NODE, "crictl", "stop", "--timeout", "0", *found)
+    listed = kube.node(NODE, "crictl", "ps").splitlines()
+    found = [words[0] for line in listed if (words := line.split()) and name in words]
+    assert len(found) == 1, f"containers of {name}: {listed}"
+    kube.node(
+        NODE,
+        "sh",
+        "-c",
+        f"ctr -n k8s.io tasks kill -s KILL $(ctr -n k8s.io tasks ls -q | grep ^{found[0]})",
+    )
 
 
 def changed(kube, namespace):
@@ -115,7 +118,7 @@ def test_all_of_ours_killed_while_the_api_server_is_away(kube, namespace, audit)
         before = {victim: set(processes(kube, *VICTIMS[victim])) for victim in RENEWED}
         for victim in RENEWED:
             kill(kube, victim)
-        stop_container(kube, namespace, "again")
+        stop_container(kube, "again")
         wait_until(lambda: absent(kube, before), 120)
         wait_until(lambda: deaf_places(kube, found), 120)
         for place in found["monitor"]:
