@@ -101,6 +101,15 @@ def test_a_force_deleted_pod_holds_its_card_while_it_runs(node):
     run(scenario())
 
 
+async def having_run(node, kubelet, pod):
+    """Its container starts on slot 19 and the plugin ends; the specifications there are then."""
+    async with running(node, FakeCluster([pod])):
+        await kubelet.all_slots()
+        await kubelet.admit("u1", "c", ["slot-0019"])
+        await kubelet.start_container(["slot-0019"])
+    return node.specs()
+
+
 def test_after_a_reboot_a_container_starts_with_the_slice_it_had(node):
     """The folder of the specifications was in memory; kubelet's checkpoint is on disk."""
 
@@ -108,11 +117,7 @@ def test_after_a_reboot_a_container_starts_with_the_slice_it_had(node):
         pod = make_pod("u1", "GPU-b,NVIDIA,3000,30:;")
         kubelet = FakeKubelet(node.plugins)
         await kubelet.start()
-        async with running(node, FakeCluster([pod])):
-            await kubelet.all_slots()
-            await kubelet.admit("u1", "c", ["slot-0019"])
-            await kubelet.start_container(["slot-0019"])
-        before = node.specs()
+        before = await having_run(node, kubelet, pod)
         await kubelet.stop()
         for path in node.cdi.iterdir():
             path.unlink()
@@ -144,11 +149,7 @@ def test_who_has_run_before_runs_again_without_an_api_server(node, had_run):
         pod = make_pod("u1", "GPU-b,NVIDIA,3000,30:;")
         kubelet = FakeKubelet(node.plugins)
         await kubelet.start()
-        async with running(node, FakeCluster([pod])):
-            await kubelet.all_slots()
-            await kubelet.admit("u1", "c", ["slot-0019"])
-            await kubelet.start_container(["slot-0019"])
-        before = node.specs()
+        before = await having_run(node, kubelet, pod)
         async with running(node, Away(), "--prestart-seconds=0"):
             await kubelet.all_slots()
             if had_run:

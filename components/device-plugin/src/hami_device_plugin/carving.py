@@ -70,7 +70,9 @@ def _of(pod: Pod) -> str:
 
 
 def _made(part: Slice, reserved: MigAllocation | None, card: RegisteredDevice, pod: Pod) -> Slice:
-    if card.mode != names.MODE_MIG and (reserved is None or reserved.gpu_uuid != part.uuid):
+    if reserved is not None and reserved.gpu_uuid != part.uuid:
+        reserved = None
+    if card.mode != names.MODE_MIG and reserved is None:
         return part
     if card.mode != names.MODE_MIG:
         # Never the whole card instead of the instance.
@@ -80,7 +82,7 @@ def _made(part: Slice, reserved: MigAllocation | None, card: RegisteredDevice, p
             "or does not say so; see the node's mig-manager and the device plugin's log",
             late=True,
         )
-    if reserved is None or reserved.gpu_uuid != part.uuid:
+    if reserved is None:
         raise GrantError(f"{_of(pod)} have none on card {part.uuid}, which is in MIG mode; {_ANEW}")
     gi, ci = reserved.gpu_instance_id, reserved.compute_instance_id
     if reserved.mig_uuid is None or gi is None or ci is None:

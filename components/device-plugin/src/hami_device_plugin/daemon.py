@@ -20,7 +20,7 @@ from hami_device_plugin.connecting import Connects, connect
 from hami_device_plugin.health import Cards
 from hami_device_plugin.hostfiles import HostFiles
 from hami_device_plugin.identity import IdentityError
-from hami_device_plugin.kubelet_side import SOCKET_FOLDER, KubeletSide
+from hami_device_plugin.kubelet_side import KubeletSide
 from hami_device_plugin.metrics import Metrics
 from hami_device_plugin.parts import Parts
 from hami_device_plugin.pods import Pods
@@ -28,6 +28,7 @@ from hami_device_plugin.preparer import Preparer
 from hami_device_plugin.prestart import Prestart
 from hami_device_plugin.readers import Readers
 from hami_device_plugin.runtime import Runtime
+from hami_device_plugin.server import options
 from hami_device_plugin.settings import Settings
 from hami_device_plugin.settings_files import SettingsFiles
 from hami_device_plugin.statics import Statics
@@ -66,17 +67,25 @@ class Daemon:
         self.checkpoint = CheckpointFile(config.checkpoint)
         self.stock = Stock(settings.family.count, self.checkpoint.read)
         self.cluster = Uplink()
-        shared = (self.stock, self.metrics)
         self.cards = CardsSide(
             config,
             settings,
             nvml,
-            *shared,
+            self.stock,
+            self.metrics,
             on_news=self._tell,
             on_look=self._looked,
             end=self._end_for,
         )
-        self.kubelet = KubeletSide(config.plugin_dir, self.cards.standing, *shared, self.news)
+        self.kubelet = KubeletSide(
+            config.plugin_dir,
+            self.stock.resource,
+            self.stock.slots,
+            self.metrics,
+            self.news,
+            options=options(prefers=settings.prefer_ids),
+            numa=self.cards.standing.numa,
+        )
         self.pods = Pods(self.news.announce, self._grant_changed)
         self.files = HostFiles(config.vgpu_dir)
         self.cdi = CdiFiles(config.cdi_dirs, config.cdi_dynamic_dir, self.readers.expect)
@@ -89,7 +98,7 @@ class Daemon:
             prefers_cdi=config.cdi_telling.preferred,
         )
         self.statics = Statics(
-            config.plugin_dir / SOCKET_FOLDER,
+            config.plugin_dir,
             Broadcast(self.loop),
             self.cards.divisions,
             self.cdi,

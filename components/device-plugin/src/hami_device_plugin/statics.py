@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -12,19 +11,15 @@ from hami_device_plugin.broadcast import Broadcast
 from hami_device_plugin.carving import Capabilities
 from hami_device_plugin.cdi import CdiError
 from hami_device_plugin.cdifiles import CdiFiles
-from hami_device_plugin.kubelet import Registrar
-from hami_device_plugin.listening import is_same, listen
+from hami_device_plugin.kubelet_side import KubeletSide
 from hami_device_plugin.made import Made
 from hami_device_plugin.metrics import Metrics
 from hami_device_plugin.mig import Divisions
-from hami_device_plugin.server import DevicePlugin
-from hami_device_plugin.server import options as plugin_options
+from hami_device_plugin.server import options
 from hami_device_plugin.static import InstanceAllocator, document, offered
 from hamikit import names
 
 log = structlog.get_logger()
-
-GRACE_S = 2.0
 
 
 class _NothingToPrepare:
@@ -43,13 +38,13 @@ class Statics:
 
     def __init__(
         self,
-        folder: Path,
+        plugin_dir: Path,
         news: Broadcast,
         divisions: Divisions,
         cdi: CdiFiles,
         way: Callable[[], str],
     ) -> None:
-        self._folder, self._news, self._way = folder, news, way
+        self._plugin_dir, self._news, self._way = plugin_dir, news, way
         self._divisions, self._cdi = divisions, cdi
         self._allocator = InstanceAllocator(way)
         self._now: Mapping[str, tuple[Made, ...]] = {}
@@ -94,36 +89,16 @@ class Statics:
 
     async def _serve(self, resource: str) -> None:
         """One profile; what it counts is in no scrape, which is about slots of cards."""
-        socket = self._folder / f"nvidia-{resource.rpartition('/')[2]}.sock"
-        wants = plugin_options(prefers=False, prepares=False)
-
-        def hung_up() -> None:
-            registrar.again()
-
-        service = DevicePlugin(
-            lambda: self._slots(resource),
-            self._allocator,
-            _NothingToPrepare(),
-            self._news,
-            Metrics(CollectorRegistry()),
-            on_stream_end=hung_up,
-            options=wants,
-        )
-        server: Any = await listen(socket, service.handler())
-        inode = socket.stat().st_ino
-        registrar = Registrar(
-            self._folder.parent,
-            f"{self._folder.name}/{socket.name}",
+        side = KubeletSide(
+            self._plugin_dir,
             resource,
-            lambda: None,
-            needed=lambda: not service.watched and is_same(socket, inode),
-            options=wants,
+            lambda: self._slots(resource),
+            Metrics(CollectorRegistry()),
+            self._news,
+            options=options(prefers=False, prepares=False),
         )
+        await side.listen(self._allocator, _NothingToPrepare())
         try:
-            await registrar.run()
+            await side.register()
         finally:
-            replaced = not is_same(socket, inode)
-            service.end_streams()
-            await server.stop(GRACE_S)
-            if not replaced:
-                socket.unlink(missing_ok=True)
+            await side.end()

@@ -15,8 +15,6 @@ log = structlog.get_logger()
 WAITING = 1000
 PAUSES_S = (0.5, 2.0, 8.0)
 """Between tries: a pod is told a reason once, so a moment without API server must not lose it."""
-
-
 HTTP_BUSY, HTTP_FAULT = 429, 500
 
 

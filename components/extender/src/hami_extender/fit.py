@@ -74,14 +74,14 @@ def fit_container(
     return _misfit(walks, len(node.cards))
 
 
-def _kinds(node: Cards, order: Sequence[int], count: int) -> list[list[int]]:
+def _kinds(node: Cards, order: Sequence[int], count: int) -> Sequence[Sequence[int]]:
     """The cards among which a container's devices are chosen, those of one kind at a time.
 
     CUDA shows a program MIG instances or shares of cards, never both. The kind of the most
     preferred card comes first.
     """
     if count == 1:
-        return [list(order)]
+        return [order]
     kinds: dict[bool, list[int]] = {}
     for position in order:
         kinds.setdefault(bool(node.cards[position].profiles), []).append(position)
