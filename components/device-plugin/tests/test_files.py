@@ -167,7 +167,7 @@ def test_variables_are_the_flags_defaults():
     environ = {"NODE_NAME": "n1", "HOOK_PATH": "/opt", "STATUS_ADDRESS": "127.0.0.1:1"}
     config = Config.parse(["--status-address=[::]:2"], environ)
     assert (config.node_name, str(config.vgpu_dir)) == ("n1", "/opt/vgpu")
-    assert (config.status_host, config.status_port) == ("[::]", 2)
+    assert (config.status_host, config.status_port) == ("::", 2)
     assert str(config.checkpoint) == "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
 
 
@@ -175,8 +175,8 @@ def test_variables_are_the_flags_defaults():
     ("argv", "words"),
     [
         ([], "NODE_NAME"),
-        (["--node-name=n", "--status-address=x"], "is no HOST:PORT"),
-        (["--node-name=n", "--device-list-strategy=volume-mounts"], "has 'volume-mounts'; use"),
+        (["--node-name=n", "--status-address=x"], "write [HOST]:PORT"),
+        (["--node-name=n", "--device-list-strategy=volume-mounts"], "'volume-mounts' is none of"),
     ],
 )
 def test_a_wrong_flag_ends_with_code_2(argv, words, capsys):

@@ -275,9 +275,10 @@ def test_the_lock_of_a_pod_that_is_gone_is_taken_off(node):
     [
         bound(phase="success"),
         replace(bound(), spec=replace(bound().spec, node_name="n2")),
+        replace(bound(), spec=replace(bound().spec, node_name="")),
         replace(bound(), status=PodStatus(phase="Failed")),
     ],
-    ids=["served", "elsewhere", "ended"],
+    ids=["served", "elsewhere", "not bound yet", "ended"],
 )
 def test_a_lock_of_a_pod_whose_turn_it_is_not(node, pod):
     """Kubelet asks for somebody else then, who must not get this pod's devices."""

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from hamikit.arguments import Parser, address, level, port, seconds, truth, whole
+from hamikit.arguments import Flag, Parser, address, level, log_level, port, seconds, truth, whole
 
 
 def test_what_can_be_read():
@@ -56,3 +56,47 @@ def test_one_line_and_code_2(capsys):
             parser.parse_args(argv)
         assert ended.value.code == 2
         assert capsys.readouterr().err == said
+
+
+def parsed(flag, argv=(), environ=None):
+    """What a program with this one flag is told."""
+    parser = Parser(prog="p")
+    flag.add(parser, environ or {})
+    return vars(parser.parse_args(list(argv)))
+
+
+def test_a_flag_beats_its_variable_and_that_its_default():
+    """Each is read by what reads the flag."""
+    flag = Flag("--wait-for", "WAIT", "3", "how long", seconds(0, 9))
+    assert parsed(flag) == {"wait_for": 3.0}
+    assert parsed(flag, environ={"WAIT": "4"}) == {"wait_for": 4.0}
+    assert parsed(flag, ["--wait-for=5"], {"WAIT": "4"}) == {"wait_for": 5.0}
+
+
+def test_an_empty_variable_is_none_unless_empty_means_something():
+    """Manifests set variables to nothing to say nothing."""
+    assert parsed(Flag("--a", "A", "x", "t"), environ={"A": ""}) == {"a": "x"}
+    assert parsed(Flag("--a", "A", "x", "t", may_be_empty=True), environ={"A": ""}) == {"a": ""}
+
+
+def test_a_truth_may_stand_alone():
+    """`--evict` is `--evict=true`; other flags want a value."""
+    assert parsed(Flag("--evict", "E", "false", "t", truth), ["--evict"]) == {"evict": True}
+    with pytest.raises(SystemExit):
+        parsed(log_level(), ["--log-level"])
+
+
+def test_a_wrong_variable_is_told_with_its_flag(capsys):
+    """One line, code 2."""
+    with pytest.raises(SystemExit, match="2"):
+        parsed(log_level(), environ={"LOG_LEVEL": "loud"})
+    assert capsys.readouterr().err == (
+        "p: argument --log-level: 'loud' is none of debug, info, warning, error\n"
+    )
+
+
+def test_help_names_the_variable_and_what_it_says_now(capsys):
+    """Percent signs too."""
+    with pytest.raises(SystemExit):
+        parsed(Flag("--a", "A", "x", "50 % of it"), ["--help"], {"A": "100%s"})
+    assert "50 % of it [A, now 100%s]" in capsys.readouterr().out

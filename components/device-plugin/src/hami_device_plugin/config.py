@@ -8,6 +8,8 @@ from pathlib import Path
 from hami_device_plugin.answer import STRATEGIES, CdiTelling
 from hami_device_plugin.xids import XidPolicy
 from hamikit import names
+from hamikit.arguments import Flag, Parser, address, log_level, seconds, truth
+from hamikit.codec import split_list
 
 KUBELET_DIR = "/var/lib/kubelet/device-plugins"
 CHECKPOINT_NAME = "kubelet_internal_checkpoint"
@@ -50,14 +52,8 @@ class Config:
         """Read flags, with variables as defaults; a mistake ends with one line and code 2."""
         parser = _parser(environ)
         options = parser.parse_args(argv)
-        if not options.node_name:
-            parser.error("--node-name (or NODE_NAME) is empty: give the name of this node")
-        host, _, port = options.status_address.rpartition(":")
-        if not port.isdigit():
-            parser.error(f"--status-address {options.status_address!r} is no HOST:PORT")
-        strategies = {word.strip() for word in options.device_list_strategy.split(",")} - {""}
-        if unknown := sorted(strategies.difference(STRATEGIES)):
-            parser.error(f"--device-list-strategy has {unknown[0]!r}; use {', '.join(STRATEGIES)}")
+        parser.need_node_name(options.node_name)
+        host, port = options.status_address
         plugin_dir = Path(options.plugin_dir)
         checkpoint = options.checkpoint or plugin_dir / CHECKPOINT_NAME
         return cls(
@@ -73,52 +69,65 @@ class Config:
             sys_root=Path(options.sys_root),
             containerd_config=Path(options.containerd_config),
             status_host=host,
-            status_port=int(port),
+            status_port=port,
             scan_s=options.scan_seconds,
             prestart_s=options.prestart_seconds,
             quiet_s=options.recovery_seconds,
-            topology=options.enable_topology_score == "true",
+            topology=options.enable_topology_score,
             xids=XidPolicy.read(environ),
-            cdi_telling=CdiTelling(frozenset(strategies), options.cdi_annotation_prefix),
+            cdi_telling=CdiTelling(options.device_list_strategy, options.cdi_annotation_prefix),
             once=options.once,
             uninstall=options.uninstall,
             log_level=options.log_level,
         )
 
 
-def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _strategies(text: str) -> frozenset[str]:
+    found = frozenset(split_list(text))
+    if unknown := sorted(found.difference(STRATEGIES)):
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(STRATEGIES)}")
+    return found
+
+
+_TIME = seconds(0.1, 3600)
+_FLAGS = (
+    Flag("--node-name", names.ENV_NODE_NAME, "", "name of this node"),
+    Flag("--device-config-file", "DEVICE_CONFIG_FILE", "", "device-config.yaml of the cluster"),
+    Flag("--node-config-file", "NODE_CONFIG_FILE", "", "config.json with settings per node"),
+    Flag("--plugin-dir", "PLUGIN_DIR", KUBELET_DIR, "kubelet's folder of plugin sockets"),
+    Flag("--checkpoint", "CHECKPOINT", "", f"kubelet's {CHECKPOINT_NAME}, if elsewhere"),
+    Flag("--cdi-dirs", "CDI_DIRS", ",".join(names.CDI_DIRS), "folders of the node's CDI specs"),
+    Flag("--cdi-dynamic-dir", "CDI_DYNAMIC_DIR", names.CDI_DYNAMIC_DIR, "where our specs go"),
+    Flag("--hook-path", names.ENV_HOOK_PATH, names.HOOK_PATH, "host folder that holds vgpu/"),
+    Flag("--driver-root", names.ENV_DRIVER_ROOT, names.DRIVER_ROOT, "root of the driver's files"),
+    Flag("--sys-root", "SYS_ROOT", "/sys", "where sysfs is"),
+    Flag("--containerd-config", "CONTAINERD_CONFIG", "/etc/containerd/config.toml",
+         "its settings"),
+    Flag("--status-address", "STATUS_ADDRESS", f":{names.PORT_PLUGIN_STATUS}",
+         "listener of /metrics, /healthz, /readyz", address, "[HOST]:PORT"),
+    Flag("--enable-topology-score", "ENABLE_TOPOLOGY_SCORE", "false", "announce pair scores",
+         truth),
+    Flag("--device-list-strategy", "DEVICE_LIST_STRATEGY", "", "HAMi's; with its lock protocol",
+         _strategies),
+    Flag("--cdi-annotation-prefix", "CDI_ANNOTATION_PREFIX", names.CDI_ANNOTATION_PREFIX,
+         "for cdi-annotations"),
+    Flag("--scan-seconds", "SCAN_SECONDS", "30", "how often the node's files are looked at",
+         _TIME),
+    Flag("--recovery-seconds", "RECOVERY_SECONDS", "60",
+         "how long an error counts for which NVML asks no repair", seconds(0, 86400)),
+    Flag("--prestart-seconds", "PRESTART_SECONDS", "25",
+         "how long a container start waits for what is late", seconds(0, 3600)),
+    log_level(),
+)  # fmt: skip
+
+
+def _parser(environ: Mapping[str, str]) -> Parser:
+    parser = Parser(
         prog="hami-device-plugin",
         description="Announces this node's cards and hands each container exactly its grant.",
     )
-
-    def flag(name: str, variable: str, default: str, text: str) -> None:
-        value = environ.get(variable, default)
-        parser.add_argument(name, default=value, help=f"{text} ({variable}; now {value or 'none'})")
-
-    flag("--node-name", names.ENV_NODE_NAME, "", "name of this node")
-    flag("--device-config-file", "DEVICE_CONFIG_FILE", "", "device-config.yaml of the cluster")
-    flag("--node-config-file", "NODE_CONFIG_FILE", "", "config.json with settings per node")
-    flag("--plugin-dir", "PLUGIN_DIR", KUBELET_DIR, "kubelet's folder of plugin sockets")
-    flag("--checkpoint", "CHECKPOINT", "", f"kubelet's {CHECKPOINT_NAME}, if elsewhere")
-    flag("--cdi-dirs", "CDI_DIRS", ",".join(names.CDI_DIRS), "folders of the node's CDI specs")
-    flag("--cdi-dynamic-dir", "CDI_DYNAMIC_DIR", names.CDI_DYNAMIC_DIR, "where our specs go")
-    flag("--hook-path", names.ENV_HOOK_PATH, names.HOOK_PATH, "host folder that holds vgpu/")
-    flag("--driver-root", names.ENV_DRIVER_ROOT, names.DRIVER_ROOT, "root of the driver's files")
-    flag("--sys-root", "SYS_ROOT", "/sys", "where sysfs is")
-    flag("--containerd-config", "CONTAINERD_CONFIG", "/etc/containerd/config.toml", "its settings")
-    flag("--status-address", "STATUS_ADDRESS", f"0.0.0.0:{names.PORT_PLUGIN_STATUS}", "HOST:PORT")
-    flag("--log-level", "LOG_LEVEL", "info", "debug, info, warning or error")
-    flag("--enable-topology-score", "ENABLE_TOPOLOGY_SCORE", "", "`true`: announce pair scores")
-    flag("--device-list-strategy", "DEVICE_LIST_STRATEGY", "", "HAMi's; with its lock protocol")
-    prefix = names.CDI_ANNOTATION_PREFIX
-    flag("--cdi-annotation-prefix", "CDI_ANNOTATION_PREFIX", prefix, "for cdi-annotations")
-    for name, default, text in (
-        ("--scan-seconds", 30.0, "how often the node's files are looked at"),
-        ("--recovery-seconds", 60.0, "how long an error counts for which NVML asks no repair"),
-        ("--prestart-seconds", 25.0, "how long a container start waits for what is late"),
-    ):
-        parser.add_argument(name, type=float, default=default, help=f"{text} ({default:g})")
+    for flag in _FLAGS:
+        flag.add(parser, environ)
     parser.add_argument("--once", action="store_true", help="print what would be announced, end")
     parser.add_argument(
         "--uninstall",

@@ -92,7 +92,7 @@ def waits(pod: Pod, node: str) -> bool:
     said = pod.metadata.annotations
     return (
         pod.status.phase == "Pending"
-        and pod.spec.node_name in ("", node)
+        and pod.spec.node_name == node
         and bool(said.get(names.POD_BIND_TIME))
         and said.get(names.POD_BIND_PHASE) in (names.BIND_ALLOCATING, names.BIND_SUCCESS)
         and said.get(names.POD_NODE) == node

@@ -131,7 +131,8 @@ class Lockstep:
             self._release(Pod(metadata=metadata))
             return None
         phase = pod.metadata.annotations.get(names.POD_BIND_PHASE)
-        here = pod.spec.node_name in ("", self._node)
+        # One that is not bound yet kubelet cannot know: it asks for an earlier one, once more.
+        here = pod.spec.node_name == self._node
         if not here or pod.terminal or phase in _FOR_GOOD:
             raise LockError(
                 f"the node's lock is of pod {pod.key}, which is on node {pod.spec.node_name!r} in "

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from hamikit.profiles import offered
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -31,7 +33,7 @@ def instances(nvml: Any, handle: Any, card: str) -> Iterator[Made]:
             if error.value != nvml.NVML_ERROR_NOT_FOUND:
                 raise
             continue
-        profiles = profiles or dict(_names(nvml, handle))
+        profiles = profiles or {each.number: each.name for each in offered(nvml, handle)}
         number = nvml.nvmlDeviceGetGpuInstanceId(device)
         info = nvml.nvmlGpuInstanceGetInfo(nvml.nvmlDeviceGetGpuInstanceById(handle, number))
         has = nvml.nvmlDeviceGetAttributes(device)
@@ -43,17 +45,6 @@ def instances(nvml: Any, handle: Any, card: str) -> Iterator[Made]:
             nvml.nvmlDeviceGetComputeInstanceId(device),
             has.computeInstanceSliceCount == has.gpuInstanceSliceCount,
         )
-
-
-def _names(nvml: Any, handle: Any) -> Iterator[tuple[int, str]]:
-    for number in range(nvml.NVML_GPU_INSTANCE_PROFILE_COUNT):
-        try:
-            info = nvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, number, version=2)
-        except nvml.NVMLError as error:
-            if error.value not in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_INVALID_ARGUMENT):
-                raise
-            continue
-        yield info.id, _text(info.name).removeprefix("MIG ")
 
 
 def _text(value: str | bytes) -> str:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ctypes import byref, c_uint
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,8 @@ import structlog
 from hami_device_plugin.made import Made, instances
 from hami_device_plugin.settings import MigGroup
 from hamikit.gpu import Card, GpuError
-from hamikit.instances import MigProfile, Placement
+from hamikit.instances import MigProfile
+from hamikit.profiles import offered
 
 log = structlog.get_logger()
 
@@ -123,33 +123,11 @@ class Divisions:
 
 def _profiles(nvml: Any, handle: Any) -> Iterator[MigProfile]:
     """All profiles of a card whose mode is on; `core` is what HAMi v2.10 makes of it."""
-    found = []
-    for number in range(nvml.NVML_GPU_INSTANCE_PROFILE_COUNT):
-        try:
-            info = nvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, number, version=2)
-            found.append((info, _places(nvml, handle, info.id)))
-        except nvml.NVMLError as error:
-            if error.value not in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_INVALID_ARGUMENT):
-                raise
-            log.debug("not a profile of this card", number=number, error=str(error))
-    most = max((info.multiprocessorCount for info, _ in found), default=1)
-    for info, places in found:
-        name = info.name.decode() if isinstance(info.name, bytes) else info.name
-        yield MigProfile(
-            name.removeprefix("MIG "),
-            int(info.memorySizeMB),
-            -(-info.multiprocessorCount * 100 // most),
-            int(info.sliceCount),
-            places,
-        )
-
-
-def _places(nvml: Any, handle: Any, profile: int) -> tuple[Placement, ...]:
-    ask, count = nvml.nvmlDeviceGetGpuInstancePossiblePlacements, c_uint()
-    ask(handle, profile, None, byref(count))
-    found = (nvml.c_nvmlGpuInstancePlacement_t * count.value)()
-    ask(handle, profile, found, byref(count))
-    return tuple(Placement(place.start, place.size) for place in found[: count.value])
+    found = list(offered(nvml, handle))
+    most = max((each.multiprocessors for each in found), default=1)
+    for each in found:
+        core = -(-each.multiprocessors * 100 // most)
+        yield MigProfile(each.name, each.memory_mib, core, each.slices, each.placements)
 
 
 def chosen(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hami_extender.score import BINPACK, SPREAD
 from hamikit import names
-from hamikit.arguments import LEVELS, Parser, address, level, port, seconds, truth
+from hamikit.arguments import Flag, Parser, address, log_level, port, seconds, truth
 
 DEFAULT_BIND = f"127.0.0.1:{names.PORT_EXTENDER}"
 DEFAULT_STATUS = f"0.0.0.0:{names.PORT_EXTENDER_METRICS}"
@@ -70,41 +70,27 @@ class Config:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Flag:
-    """A flag with its default, its meaning and what reads it; a switch may stand alone."""
+def _flag(name: str, default: str, text: str, kind: Callable[[str], object] = str) -> Flag:
+    return Flag(f"--{name}", _variable(name), default, text, kind)
 
-    name: str
-    default: str
-    text: str
-    kind: Callable[[str], object] = str
-    choices: tuple[str, ...] | None = None
 
-    @property
-    def variable(self) -> str:
-        """The variable that is its default where it is set."""
-        return "HAMI_" + self.name.upper().replace("-", "_")
-
-    def add(self, parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
-        """Let a parser know it."""
-        alone = {"nargs": "?", "const": "true"} if self.kind is truth else {}
-        parser.add_argument(
-            f"--{self.name}",
-            default=environ.get(self.variable, self.default),
-            type=self.kind,
-            choices=self.choices,
-            help=f"{self.text} (default {self.default!r}, or {self.variable})",
-            **alone,  # type: ignore[arg-type]
-        )
+def _variable(name: str) -> str:
+    return "HAMI_" + name.upper().replace("-", "_")
 
 
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = Parser(prog="hami-extender", description=__doc__)
     lock_timeout = environ.get(HAMI_LOCK_EXPIRE, "5m")
     text = "after this long a node lock counts as left over"
-    for flag in (*_FLAGS, _Flag("node-lock-timeout", lock_timeout, text, _duration)):
+    for flag in (*_FLAGS, _flag("node-lock-timeout", lock_timeout, text, _duration)):
         flag.add(parser, environ)
     return parser
+
+
+def _policy(text: str) -> str:
+    if text not in (BINPACK, SPREAD):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {BINPACK}, {SPREAD}")
+    return text
 
 
 def _shortlist(text: str) -> int:
@@ -123,25 +109,25 @@ def _duration(text: str) -> float:
 
 
 _FLAGS = (
-    _Flag("device-config-file", "", "device-config.yaml; without it HAMi's defaults"),
-    _Flag("enable-ascend", "false", "serve the chips under `vnpus:` of that file", truth),
-    _Flag("scheduler-name", names.SCHEDULER_NAME, "our kube-scheduler profile; source of events"),
-    _Flag("node-scheduler-policy", BINPACK, "where pods go", choices=(BINPACK, SPREAD)),
-    _Flag("gpu-scheduler-policy", SPREAD, "which cards, as the pod annotation spells it"),
-    _Flag("shortlist", "64", "nodes that filter leaves; 1 or `strict` is HAMi's way", _shortlist),
-    _Flag("bind-address", DEFAULT_BIND, "where kube-scheduler finds us", address),
-    _Flag("status-address", DEFAULT_STATUS, "health and metrics", address),
-    _Flag(
+    _flag("device-config-file", "", "device-config.yaml; without it HAMi's defaults"),
+    _flag("enable-ascend", "false", "serve the chips under `vnpus:` of that file", truth),
+    _flag("scheduler-name", names.SCHEDULER_NAME, "our kube-scheduler profile; source of events"),
+    _flag("node-scheduler-policy", BINPACK, "where pods go: binpack or spread", _policy),
+    _flag("gpu-scheduler-policy", SPREAD, "which cards, as the pod annotation spells it"),
+    _flag("shortlist", "64", "nodes that filter leaves; 1 or `strict` is HAMi's way", _shortlist),
+    _flag("bind-address", DEFAULT_BIND, "where kube-scheduler finds us", address),
+    _flag("status-address", DEFAULT_STATUS, "health and metrics", address),
+    _flag(
         "explain-port",
         str(names.PORT_EXTENDER_EXPLAIN),
         "port on 127.0.0.1 for /explain, /simulate and /state; 0 for none",
         port,
     ),
-    _Flag("lock-protocol", "false", "bind to nodes that speak HAMi's lock protocol, too", truth),
-    _Flag("start-delay", "4", "seconds for a predecessor's last write to end", seconds(0, 60)),
-    _Flag("legacy-metrics", "false", "the names before HAMi 2.10 too", truth),
-    _Flag("leader-elect", "false", "bind only while our kube-scheduler leads", truth),
-    _Flag("leader-elect-resource-name", names.SCHEDULER_NAME, "its lease"),
-    _Flag("leader-elect-resource-namespace", names.NAMESPACE, "the lease's namespace"),
-    _Flag("log-level", "info", f"what is logged: {', '.join(LEVELS)}", level),
+    _flag("lock-protocol", "false", "bind to nodes that speak HAMi's lock protocol, too", truth),
+    _flag("start-delay", "4", "seconds for a predecessor's last write to end", seconds(0, 60)),
+    _flag("legacy-metrics", "false", "the names before HAMi 2.10 too", truth),
+    _flag("leader-elect", "false", "bind only while our kube-scheduler leads", truth),
+    _flag("leader-elect-resource-name", names.SCHEDULER_NAME, "its lease"),
+    _flag("leader-elect-resource-namespace", names.NAMESPACE, "the lease's namespace"),
+    log_level(_variable("log-level")),
 )

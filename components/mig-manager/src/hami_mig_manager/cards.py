@@ -11,7 +11,8 @@ from hami_mig_manager.deadline import Patience
 from hami_mig_manager.state import Card, Compute, Instance, Spot
 from hami_mig_manager.verdict import NvmlFailed
 from hamikit.gpu import Nvml
-from hamikit.instances import MigProfile, Placement
+from hamikit.instances import MigProfile
+from hamikit.profiles import offered
 
 log = structlog.get_logger()
 
@@ -104,15 +105,18 @@ class NvmlCards:
     ) -> Card:
         if not mode[0]:
             return Card(*which, *mode, busy=_busy(nvml, handle))
-        found = list(_profiles(nvml, handle))
-        self._numbers[which[0]] = {profile.name: number for number, profile, _ in found}
+        found = list(offered(nvml, handle))
+        self._numbers[which[0]] = {each.name: each.number for each in found}
         devices = list(_devices(nvml, handle))
         instances = tuple(
-            _instance(nvml, which[0], gpu_instance, profile, devices)
-            for number, profile, most in found
-            for gpu_instance in _gpu_instances(nvml, handle, number, most)
+            _instance(nvml, which[0], gpu_instance, each.name, devices)
+            for each in found
+            for gpu_instance in _gpu_instances(nvml, handle, each.number, each.most)
         )
-        profiles = tuple(profile for _, profile, _ in found)
+        profiles = tuple(
+            MigProfile(each.name, each.memory_mib, 0, each.slices, each.placements)
+            for each in found
+        )
         busy = any(instance.busy for instance in instances)
         return Card(*which, *mode, profiles, instances, busy)
 
@@ -132,25 +136,6 @@ class NvmlCards:
                 text = f"{error}; and the GPU instance cannot be destroyed: {left}"
                 raise NvmlFailed(error.value, text, half_made=True) from error
             raise
-
-
-def _profiles(nvml: Any, handle: Any) -> Iterator[tuple[int, MigProfile, int]]:
-    """NVML's number of a profile, the profile, and how many instances of it there can be."""
-    for kind in range(nvml.NVML_GPU_INSTANCE_PROFILE_COUNT):
-        try:
-            info = nvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, kind, version=2)
-            count = c_uint(0)
-            nvml.nvmlDeviceGetGpuInstancePossiblePlacements(handle, info.id, None, byref(count))
-            places = (nvml.c_nvmlGpuInstancePlacement_t * max(count.value, 1))()
-            nvml.nvmlDeviceGetGpuInstancePossiblePlacements(handle, info.id, places, byref(count))
-        except nvml.NVMLError as error:
-            if error.value in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_INVALID_ARGUMENT):
-                continue  # not of this card
-            raise
-        name = _text(info.name).removeprefix("MIG ")
-        legal = tuple(Placement(p.start, p.size) for p in places[: count.value])
-        profile = MigProfile(name, info.memorySizeMB, 0, info.sliceCount, legal)
-        yield info.id, profile, info.instanceCount
 
 
 def _gpu_instances(nvml: Any, handle: Any, number: int, most: int) -> list[Any]:
@@ -175,11 +160,11 @@ def _devices(nvml: Any, handle: Any) -> Iterator[tuple[int, Compute, bool]]:
 
 
 def _instance(
-    nvml: Any, card: str, found: Any, profile: MigProfile, devices: list[tuple[int, Compute, bool]]
+    nvml: Any, card: str, found: Any, profile: str, devices: list[tuple[int, Compute, bool]]
 ) -> Instance:
     info = nvml.nvmlGpuInstanceGetInfo(found)
     mine = [(compute, busy) for number, compute, busy in devices if number == info.id]
-    spot = Spot(card, profile.name, info.placement.start, info.placement.size)
+    spot = Spot(card, profile, info.placement.start, info.placement.size)
     computes = tuple(sorted((compute for compute, _ in mine), key=lambda c: c.id))
     return Instance(spot, info.id, computes, any(busy for _, busy in mine))
 

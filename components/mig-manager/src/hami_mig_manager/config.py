@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hami_mig_manager.plan import Rules
 from hamikit import names
-from hamikit.arguments import LEVELS, Parser, address, level, seconds
+from hamikit.arguments import Flag, Parser, address, log_level, seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +62,24 @@ def _parser(environ: Mapping[str, str]) -> Parser:
         prog="hami-mig-manager", description="Makes and removes MIG instances as pods need them."
     )
     rules, period = Rules(), seconds(0, 86400)
-    for flag, variable, default, kind, text in (
-        ("--node-name", names.ENV_NODE_NAME, "", str, "this node"),
-        ("--driver-root", names.ENV_DRIVER_ROOT, names.DRIVER_ROOT, str, "the driver's files"),
-        ("--cgroup-root", "CGROUP_ROOT", "/sys/fs/cgroup", str, "the node's cgroups"),
-        ("--node-config-file", "NODE_CONFIG_FILE", "", str, "config.json: modes of single nodes"),
-        ("--metrics-bind-address", "METRICS_BIND_ADDRESS", f":{names.PORT_MIG_MANAGER_STATUS}",
-         address, "listener of /metrics, /healthz, /readyz"),
-        ("--nvml-deadline", "NVML_DEADLINE", "10", seconds(0.1, 3600),
-         "seconds after which NVML counts as silent"),
-        ("--grace", "GRACE", f"{rules.grace_s:g}", period,
-         "seconds that an instance stays that nobody needs"),
-        ("--patience", "PATIENCE", f"{rules.patience_s:g}", period,
-         "seconds that a pod waits for others to let go of its placement"),
-        ("--block", "BLOCK", f"{rules.block_s:g}", period,
-         "seconds that a placement stays blocked where nothing could be made"),
-        ("--log-level", "LOG_LEVEL", "info", level, f"one of {', '.join(LEVELS)}"),
+    for flag in (
+        Flag("--node-name", names.ENV_NODE_NAME, "", "this node"),
+        Flag("--driver-root", names.ENV_DRIVER_ROOT, names.DRIVER_ROOT, "the driver's files"),
+        Flag("--cgroup-root", "CGROUP_ROOT", "/sys/fs/cgroup", "the node's cgroups"),
+        Flag("--node-config-file", "NODE_CONFIG_FILE", "", "config.json: modes of single nodes"),
+        Flag("--metrics-bind-address", "METRICS_BIND_ADDRESS", f":{names.PORT_MIG_MANAGER_STATUS}",
+             "listener of /metrics, /healthz, /readyz", address),
+        Flag("--nvml-deadline", "NVML_DEADLINE", "10",
+             "seconds after which NVML counts as silent", seconds(0.1, 3600)),
+        Flag("--grace", "GRACE", f"{rules.grace_s:g}",
+             "seconds that an instance stays that nobody needs", period),
+        Flag("--patience", "PATIENCE", f"{rules.patience_s:g}",
+             "seconds that a pod waits for others to let go of its placement", period),
+        Flag("--block", "BLOCK", f"{rules.block_s:g}",
+             "seconds that a placement stays blocked where nothing could be made", period),
+        log_level(),
     ):  # fmt: skip
-        shown = f"{text} [{variable}, {default or 'none'}]"
-        parser.add_argument(flag, default=environ.get(variable) or default, type=kind, help=shown)
+        flag.add(parser, environ)
     parser.add_argument("--once", action="store_true", help="do what can be done now, and end")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     return parser

@@ -3,14 +3,14 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hami_monitor.audit import Kind
 from hamikit import names
-from hamikit.arguments import LEVELS, Parser, address, level, seconds, truth, whole
+from hamikit.arguments import Flag, Parser, address, log_level, seconds, truth, whole
 from hamikit.codec import split_list
 
 HOST_PROGRAMS: Final = ("nvidia-cuda-mps", "Xorg")
@@ -82,32 +82,6 @@ class Config:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Flag:
-    """A flag, its variable, its default, what reads it, and its meaning."""
-
-    name: str
-    variable: str
-    default: str
-    text: str
-    kind: Callable[[str], object] = str
-    metavar: str | None = None
-    may_be_empty: bool = False
-
-    def add(self, parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
-        """Let a parser know it; an empty variable counts as none where empty means nothing."""
-        alone = {"nargs": "?", "const": "true"} if self.kind is truth else {}
-        found = environ.get(self.variable, self.default)
-        parser.add_argument(
-            self.name,
-            default=found if found or self.may_be_empty else self.default,
-            type=self.kind,
-            metavar=self.metavar,
-            help=f"{self.text} [{self.variable}, {self.default or 'none'}]",
-            **alone,  # type: ignore[arg-type]
-        )
-
-
 def _kinds(text: str) -> tuple[Kind, ...]:
     words = split_list(text)
     for word in words:
@@ -118,30 +92,30 @@ def _kinds(text: str) -> tuple[Kind, ...]:
 
 _TIME = seconds(0.1, 3600)
 _FLAGS: Final = (
-    _Flag("--node-name", names.ENV_NODE_NAME, "", "this node"),
-    _Flag("--hook-path", names.ENV_HOOK_PATH, names.HOOK_PATH, "folder with vgpu/containers"),
-    _Flag("--driver-root", names.ENV_DRIVER_ROOT, names.DRIVER_ROOT, "the driver's files"),
-    _Flag("--metrics-bind-address", "METRICS_BIND_ADDRESS", f":{names.PORT_MONITOR_METRICS}",
+    Flag("--node-name", names.ENV_NODE_NAME, "", "this node"),
+    Flag("--hook-path", names.ENV_HOOK_PATH, names.HOOK_PATH, "folder with vgpu/containers"),
+    Flag("--driver-root", names.ENV_DRIVER_ROOT, names.DRIVER_ROOT, "the driver's files"),
+    Flag("--metrics-bind-address", "METRICS_BIND_ADDRESS", f":{names.PORT_MONITOR_METRICS}",
           "listener of /metrics, /healthz, /readyz", address, "[HOST]:PORT"),
-    _Flag("--nvml-interval", "NVML_INTERVAL", "1", "pause between two questions to NVML", _TIME,
+    Flag("--nvml-interval", "NVML_INTERVAL", "1", "pause between two questions to NVML", _TIME,
           "SECONDS"),
-    _Flag("--nvml-deadline", "NVML_DEADLINE", "10", "after this long NVML counts as silent",
+    Flag("--nvml-deadline", "NVML_DEADLINE", "10", "after this long NVML counts as silent",
           _TIME, "SECONDS"),
-    _Flag("--feedback", "FEEDBACK", "true", "tell containers whether they have to wait", truth,
+    Flag("--feedback", "FEEDBACK", "true", "tell containers whether they have to wait", truth,
           "BOOL"),
-    _Flag("--audit-overhead-mib", "AUDIT_OVERHEAD_MIB", "1024",
+    Flag("--audit-overhead-mib", "AUDIT_OVERHEAD_MIB", "1024",
           "contexts and modules that a process may hold uncounted", whole(1 << 20), "MIB"),
-    _Flag("--audit-host-programs", "AUDIT_HOST_PROGRAMS", ",".join(HOST_PROGRAMS),
+    Flag("--audit-host-programs", "AUDIT_HOST_PROGRAMS", ",".join(HOST_PROGRAMS),
           "programs of the host that may use cards", split_list, "NAME,...", may_be_empty=True),
-    _Flag("--audit-evict", "AUDIT_EVICT", "",
+    Flag("--audit-evict", "AUDIT_EVICT", "",
           f"findings whose pod is evicted: {', '.join(_EVICTABLE)}", _kinds, "KIND,..."),
-    _Flag("--audit-evict-dry-run", "AUDIT_EVICT_DRY_RUN", "true",
+    Flag("--audit-evict-dry-run", "AUDIT_EVICT_DRY_RUN", "true",
           "ask for evictions without consequence", truth, "BOOL"),
-    _Flag("--legacy-metrics", "LEGACY_METRICS", "false", "the names before HAMi 2.10 too", truth,
+    Flag("--legacy-metrics", "LEGACY_METRICS", "false", "the names before HAMi 2.10 too", truth,
           "BOOL"),
-    _Flag("--mig-pause", "MIG_PAUSE", "false", "close NVML while mig-manager asks for it", truth,
+    Flag("--mig-pause", "MIG_PAUSE", "false", "close NVML while mig-manager asks for it", truth,
           "BOOL"),
-    _Flag("--log-level", "LOG_LEVEL", "info", f"one of {', '.join(LEVELS)}", level),
+    log_level(),
 )  # fmt: skip
 
 

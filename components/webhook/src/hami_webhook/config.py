@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hamikit import names
-from hamikit.arguments import Parser, address, level, seconds, truth
+from hamikit.arguments import Flag, Parser, address, log_level, seconds, truth
 
 RUN_DIR = "/run/hami"
 CERTIFICATE_DIR = "/run/hami/tls"
@@ -140,60 +140,41 @@ _READERS: dict[str, Callable[[argparse.Namespace], Config]] = {
 }
 
 
-_READS: dict[str, Callable[[str], object]] = {
-    "--address": address,
-    "--status-address": address,
-    "--enable-ascend": truth,
-    "--force-overwrite-default-scheduler": truth,
-    "--self-signed": truth,
-    "--drain-seconds": seconds(0, DAY_S),
-    "--finish-seconds": seconds(0, DAY_S),
-    "--interval-seconds": seconds(0, DAY_S),
-    "--log-level": level,
-}
-"""What reads a flag's value; the others are texts."""
-
-# Flag, variable, default, what it is for.
-_Flag = tuple[str, str, str, str]
 _EVERYWHERE = "0.0.0.0:"
-_DEVICE: tuple[_Flag, ...] = (
-    ("--device-config-file", "DEVICE_CONFIG_FILE", "", "device-config.yaml"),
-    ("--enable-ascend", "ENABLE_ASCEND", "false", "whether chips under `vnpus:` count"),
+_TIME = seconds(0, DAY_S)
+_DEVICE = (
+    Flag("--device-config-file", "DEVICE_CONFIG_FILE", "", "device-config.yaml"),
+    Flag("--enable-ascend", "ENABLE_ASCEND", "false", "whether chips under `vnpus:` count", truth),
 )
-_COMMON: tuple[_Flag, ...] = (
+_COMMON = (
     *_DEVICE,
-    ("--certificate-dir", "CERTIFICATE_DIR", CERTIFICATE_DIR, "holds tls.crt and tls.key"),
-    ("--namespace", "POD_NAMESPACE", names.NAMESPACE, "where our own objects are"),
-    ("--log-level", "LOG_LEVEL", "info", "debug, info, warning or error"),
+    Flag("--certificate-dir", "CERTIFICATE_DIR", CERTIFICATE_DIR, "holds tls.crt and tls.key"),
+    Flag("--namespace", "POD_NAMESPACE", names.NAMESPACE, "where our own objects are"),
+    log_level(),
 )
-_SERVE: tuple[_Flag, ...] = (
-    ("--address", "ADDRESS", f"{_EVERYWHERE}{names.PORT_WEBHOOK}", "HOST:PORT for TLS"),
-    (
-        "--status-address",
-        "STATUS_ADDRESS",
-        f"{_EVERYWHERE}{names.PORT_WEBHOOK_STATUS}",
-        "HOST:PORT for health and metrics",
-    ),
-    ("--run-dir", "RUN_DIR", RUN_DIR, "a writable folder for our socket"),
-    ("--device-config-map", "DEVICE_CONFIG_MAP", DEVICE_CONFIG_MAP, "where the file is from"),
-    ("--scheduler-name", "SCHEDULER_NAME", names.SCHEDULER_NAME, "who places device pods"),
-    (
-        "--force-overwrite-default-scheduler",
-        "FORCE_OVERWRITE_DEFAULT_SCHEDULER",
-        "true",
-        "take over pods that name default-scheduler: true or false",
-    ),
-    ("--drain-seconds", "DRAIN_SECONDS", "5", "from not ready to not accepting"),
-    ("--finish-seconds", "FINISH_SECONDS", "10", "for answers that are due at the end"),
-)
-_CERTIFICATES: tuple[_Flag, ...] = (
-    ("--service", "SERVICE", SERVICE, "the Service that the API server calls"),
-    ("--secret", "SECRET", SECRET, "the Secret that keeps the certificate"),
-    ("--registration", "REGISTRATION", REGISTRATION, "the MutatingWebhookConfiguration"),
-    ("--self-signed", "SELF_SIGNED", "true", "false: another one issues the certificate"),
-    ("--interval-seconds", "INTERVAL_SECONDS", "60", "between two looks"),
-)
-_COMMANDS: dict[str, tuple[str, tuple[_Flag, ...]]] = {
+_SERVE = (
+    Flag("--address", "ADDRESS", f"{_EVERYWHERE}{names.PORT_WEBHOOK}", "HOST:PORT for TLS",
+         address),
+    Flag("--status-address", "STATUS_ADDRESS", f"{_EVERYWHERE}{names.PORT_WEBHOOK_STATUS}",
+         "HOST:PORT for health and metrics", address),
+    Flag("--run-dir", "RUN_DIR", RUN_DIR, "a writable folder for our socket"),
+    Flag("--device-config-map", "DEVICE_CONFIG_MAP", DEVICE_CONFIG_MAP, "where the file is from"),
+    Flag("--scheduler-name", "SCHEDULER_NAME", names.SCHEDULER_NAME, "who places device pods",
+         may_be_empty=True),
+    Flag("--force-overwrite-default-scheduler", "FORCE_OVERWRITE_DEFAULT_SCHEDULER", "true",
+         "take over pods that name default-scheduler", truth),
+    Flag("--drain-seconds", "DRAIN_SECONDS", "5", "from not ready to not accepting", _TIME),
+    Flag("--finish-seconds", "FINISH_SECONDS", "10", "for answers that are due at the end", _TIME),
+)  # fmt: skip
+_CERTIFICATES = (
+    Flag("--service", "SERVICE", SERVICE, "the Service that the API server calls"),
+    Flag("--secret", "SECRET", SECRET, "the Secret that keeps the certificate"),
+    Flag("--registration", "REGISTRATION", REGISTRATION, "the MutatingWebhookConfiguration"),
+    Flag("--self-signed", "SELF_SIGNED", "true", "false: another one issues the certificate",
+         truth),
+    Flag("--interval-seconds", "INTERVAL_SECONDS", "60", "between two looks", _TIME),
+)  # fmt: skip
+_COMMANDS: dict[str, tuple[str, tuple[Flag, ...]]] = {
     "serve": ("answer admission questions (the default command)", (*_SERVE, *_COMMON)),
     "certificates": (
         "keep the certificate and the registration as they have to be",
@@ -210,11 +191,8 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     added = {}
     for name, (text, flags) in _COMMANDS.items():
         added[name] = commands.add_parser(name, help=text, description=text)
-        for flag, variable, default, about in flags:
-            value = environ.get(variable, default)
-            shown = (value or "none").replace("%", "%%")
-            told = f"{about} ({variable}; now {shown})"
-            added[name].add_argument(flag, default=value, type=_READS.get(flag, str), help=told)
+        for flag in flags:
+            flag.add(added[name], environ)
     added["certificates"].add_argument(
         "--once", action="store_true", help="end after the first success"
     )

@@ -1,7 +1,8 @@
 """Command lines whose mistakes are told in one line: which flag, which value, what to write."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NoReturn
 
 from hamikit import names
@@ -81,3 +82,40 @@ def whole(high: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag, the variable that is its default, its own default, its meaning and what reads it.
+
+    One that `truth` reads may stand alone. An empty variable counts as none, except where empty
+    means something.
+    """
+
+    name: str
+    variable: str
+    default: str
+    text: str
+    kind: Callable[[str], object] = str
+    metavar: str | None = None
+    may_be_empty: bool = False
+
+    def add(self, parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+        """Let a parser know it."""
+        alone = {"nargs": "?", "const": "true"} if self.kind is truth else {}
+        found = environ.get(self.variable, self.default)
+        value = found if found or self.may_be_empty else self.default
+        parser.add_argument(
+            self.name,
+            default=value,
+            type=self.kind,
+            metavar=self.metavar,
+            # Argparse formats help texts.
+            help=f"{self.text} [{self.variable}, now {value or 'none'}]".replace("%", "%%"),
+            **alone,  # type: ignore[arg-type]
+        )
+
+
+def log_level(variable: str = "LOG_LEVEL") -> Flag:
+    """The flag that every component has."""
+    return Flag("--log-level", variable, "info", f"one of {', '.join(LEVELS)}", level)
