@@ -17,7 +17,8 @@ from hamikit.region import LOCK_BASE, Control, ControlDevice, create_usage, writ
 CARDS, CONTAINERS, A_CONTAINER = 8, 100, 10
 MIB = 1 << 20
 NODE = "node-1"
-_SLOT, _SLOTS_AT, _SLOT_SIZE, _SHARES_AT = struct.Struct("<IiQQ8x16s"), 8192, 1152, 128
+_SLOT, _SLOTS_AT, _SLOT_SIZE = struct.Struct("<IiQQ8x16s"), 8192, 1152
+_ACTIVITY_AT, _SHARES_AT = 16, 128
 _PROCESS = struct.Struct("=IxxxxQ8x")  # nvmlProcessInfo_t
 _SAMPLE = struct.Struct("=IxxxxQI12x")  # nvmlProcessUtilizationSample_t
 _FLOCK = struct.Struct("hhqqi0q")
@@ -89,6 +90,18 @@ def lay_out(root: Path, pids: list[int]) -> list[Any]:
     return held
 
 
+def work(root: Path, turn: int) -> None:
+    """All processes launch something, and one container in ten begins to hold more."""
+    for i in range(CONTAINERS):
+        with (root / "vgpu/containers" / f"{uid(i)}_main" / "usage").open("r+b", 0) as file:
+            for slot in range(A_CONTAINER):
+                at = _SLOTS_AT + slot * _SLOT_SIZE
+                os.pwrite(file.fileno(), struct.pack("<Q", time.time_ns()), at + _ACTIVITY_AT)
+            if i % 10 == turn % 10:
+                held = struct.pack("<Q", (100 + turn % 50) * MIB // 512)
+                os.pwrite(file.fileno(), held, _SLOTS_AT + _SHARES_AT)
+
+
 def write_process(root: Path, pid: int, ns_pid: int, container: int) -> None:
     """What /proc says about a process of a container."""
     folder = root / "proc" / str(pid)
@@ -128,6 +141,9 @@ class StandIn:
             "nvmlDeviceGetMPSComputeRunningProcesses_v3": self._nobody,
             "nvmlDeviceGetProcessUtilization": self._busy,
         }
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return self(name)
 
     def __call__(self, name: str) -> Callable[..., int]:
         """The function of that name; one that is not stood in for does nothing."""

@@ -13,7 +13,7 @@ from node import NODE, StandIn, pods
 from processes import free_port
 from prometheus_client import CollectorRegistry
 
-from hami_monitor.__main__ import Parts
+from hami_monitor.__main__ import Parts, settle
 from hami_monitor.config import Config
 from hamikit import service
 
@@ -42,7 +42,7 @@ def monitor(folder: str, pids: list[int], ready: Connection) -> None:
 def parts_over(folder: str, stand_in: StandIn, api: Api) -> Parts:
     """The monitor's parts at work, in this process."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-    pynvml._nvmlGetFunctionPointer = stand_in  # noqa: SLF001
+    pynvml._nvmlGetFunctionPointer = pynvml.nvmlLib = stand_in  # noqa: SLF001
     pynvml.nvmlInit = pynvml.nvmlShutdown = lambda: None
     config = Config(NODE, hook_path=Path(folder), driver_root=Path(folder) / "none")
     parts = Parts.of(config, api, proc=f"{folder}/proc")  # type: ignore[arg-type]
@@ -51,6 +51,7 @@ def parts_over(folder: str, stand_in: StandIn, api: Api) -> Parts:
     parts.pods.synced.wait(60)
     parts.host.start(stopping)
     parts.governor.start(stopping)
+    settle()
     return parts
 
 

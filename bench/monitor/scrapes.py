@@ -17,12 +17,12 @@ from pathlib import Path
 import bypass
 import feedback
 import page
-from node import A_CONTAINER, CARDS, CONTAINERS, lay_out
+from node import A_CONTAINER, CARDS, CONTAINERS, lay_out, work
 from processes import cpu_s, memory_mib
 from programs import monitor, nothing
 from report import Report
 
-SCRAPES, SCRAPE_EVERY_S = 300, 15.0
+SCRAPES, SCRAPE_EVERY_S = 300, 15
 
 
 class Server:
@@ -68,12 +68,14 @@ def wait_complete(server: Server) -> None:
     server.times_ms.clear()
 
 
-def share_of_a_core(server: Server, seconds: float) -> float:
-    """Percent of a core over some seconds in which it is scraped every 15."""
+def share_of_a_core(server: Server, seconds: float, folder: Path) -> float:
+    """Percent of a core over some seconds in which it is scraped every 15 and everybody works."""
     before, begin = cpu_s(server.process.pid), time.monotonic()
-    while time.monotonic() - begin < seconds:
-        server.scrape()
-        time.sleep(min(SCRAPE_EVERY_S, max(seconds - (time.monotonic() - begin), 0)))
+    for turn in range(int(seconds)):
+        if turn % SCRAPE_EVERY_S == 0:
+            server.scrape()
+        work(folder, turn)
+        time.sleep(max(begin + turn + 1 - time.monotonic(), 0))
     return 100 * (cpu_s(server.process.pid) - before) / (time.monotonic() - begin)
 
 
@@ -82,7 +84,7 @@ def measure(folder: str, pids: list[int], seconds: float, thieves: list[int]) ->
     base, ours = (Server(work, folder, pids) for work in (nothing, monitor))
     try:
         wait_complete(ours)
-        idle = share_of_a_core(ours, seconds)
+        idle = share_of_a_core(ours, seconds, Path(folder))
         ours.times_ms.clear()
         for _ in range(SCRAPES):
             base.scrape()

@@ -1,5 +1,6 @@
 """A node's containers folder and its pods, made for one test."""
 
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pynvml
 import pytest
 
 from hamikit.hami_region import MAGIC, V0, V1
@@ -32,6 +34,18 @@ SLOTS_AT, SLOT_SIZE, SHARES_AT = 8192, 1152, 128
 UNIT = 512
 LOCK_BASE = 0x40000000
 FLOCK = struct.Struct("hhqqi0q")  # struct flock of a 64-bit Linux
+
+
+PROCESS, SAMPLE = struct.Struct("=I4xQII"), struct.Struct("=I4xQIIII")  # as nvml.h has them
+
+
+def fill(array: Any, count: Any, rows: list[bytes]) -> int:
+    """Answer a question for rows as NVML does: how many there are, and them if there is room."""
+    room, count._obj.value = count._obj.value, len(rows)
+    if room < len(rows):
+        return int(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
+    ctypes.memmove(array, b"".join(rows), sum(map(len, rows)))
+    return 0
 
 
 class Usage:

@@ -1,5 +1,7 @@
 """What the audit takes from a container's files."""
 
+from dataclasses import replace
+
 import pytest
 from msgspec import structs
 
@@ -17,6 +19,7 @@ from hamikit.region import (
     OverheadPolicy,
     read_control,
     read_usage,
+    update_control,
 )
 
 GRANT = {POD_DEVICES_ALLOCATED: "GPU-a,NVIDIA,3000,30:;"}
@@ -113,12 +116,39 @@ def test_hamis_region(root, make_pod, hami_region):
 
 
 def test_each_look_reads_a_container_once(root, granted, make_pod):
-    """A hundred processes of one container cost one reading; the next look reads anew."""
-    granted("uid-a_main", ("GPU-a", 3000, 0))
+    """A hundred processes of one container cost one reading; the next look reads anew.
+
+    Nothing is worked out again where that says the same, launches aside.
+    """
+    usage = granted("uid-a_main", ("GPU-a", 3000, 0))
+    usage.process(0, buffer=MIB)
     pod = make_pod("uid-a", "main")
     one = Attributed("GPU-a", Occupant(1), Process(1, 1, 1, "x", ()), "uid-a", pod, "main")
     holdings = Holdings(root, overhead_bytes=0)
     first = holdings.of(one)
+    assert charged(first, 40) == MIB
+    usage.process(0, last_s=5, buffer=2 * MIB)
     assert holdings.of(one) is first
+    holdings.look()
+    second = holdings.of(one)
+    assert charged(second, 40) == 2 * MIB
+    usage.process(0, last_s=6, buffer=2 * MIB)
+    holdings.look()
+    assert holdings.of(one) is second
+    update_control(usage.path.parent / "control", lambda control: replace(control, devices=()))
+    holdings.look()
+    assert dict(holdings.of(one).limits) == {}
+    usage.path.unlink()
+    holdings.look()
+    assert holdings.of(one).slots is None
+
+
+def test_what_nobody_asks_for_is_not_kept(root, granted, make_pod):
+    """Containers come and go for as long as the node runs."""
+    pod, holdings = make_pod("uid-a", "main"), Holdings(root, overhead_bytes=0)
+    granted("uid-a_main", ("GPU-a", 3000, 0))
+    one = Attributed("GPU-a", Occupant(1), Process(1, 1, 1, "x", ()), "uid-a", pod, "main")
+    first = holdings.of(one)
+    holdings.look()
     holdings.look()
     assert holdings.of(one) is not first

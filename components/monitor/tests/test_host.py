@@ -5,7 +5,6 @@
 import threading
 from types import SimpleNamespace
 
-import pynvml
 import pytest
 
 from hami_monitor.host import AUDIT, NONSENSE, TIMEOUT, UNAVAILABLE, Host
@@ -14,6 +13,8 @@ from hamikit import names
 from hamikit.gpu import Nvml
 from hamikit.objects import Metadata, Node
 from hamikit.truce import Truce
+
+from .conftest import PROCESS, SAMPLE, fill
 
 
 class FakeError(Exception):
@@ -31,8 +32,14 @@ class FakeNvml:
     NVML_ERROR_NOT_SUPPORTED = 3
     NVML_ERROR_NOT_FOUND = 6
     NVML_ERROR_FUNCTION_NOT_FOUND = 13
+    NVML_ERROR_INSUFFICIENT_SIZE = 7
+    NVML_SUCCESS = 0
 
     def __init__(self):
+        self.nvmlLib = SimpleNamespace(
+            nvmlDeviceGetComputeRunningProcesses_v3=self.processes,
+            nvmlDeviceGetProcessUtilization=self.busy,
+        )
         self.faults, self.calls = {}, []
         self.gate, self.reached = threading.Event(), threading.Event()
         self.gate.set()
@@ -76,12 +83,12 @@ class FakeNvml:
         assert self.gate.wait(30)
         return SimpleNamespace(gpu=70 + handle, memory=20 + handle)
 
-    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+    def processes(self, handle, count, array):
         self.maybe("processes")
-        return [SimpleNamespace(pid=100 + handle, usedGpuMemory=5)]
+        return fill(array, count, [PROCESS.pack(100 + handle, 5, 0, 0)])
 
-    def nvmlDeviceGetProcessUtilization(self, handle, _since):
-        return [pynvml.c_nvmlProcessUtilizationSample_t(100 + handle, 1, 9)]
+    def busy(self, handle, array, count, _since):
+        return fill(array, count, [SAMPLE.pack(100 + handle, 1, 9, 0, 0, 0)])
 
 
 @pytest.fixture
@@ -245,6 +252,22 @@ def test_asks_until_stopped_and_lets_go(host, fake):
     thread.join(30)
     assert not thread.is_alive()
     assert fake.calls[-1] == "shutdown"
+
+
+def test_answers_are_counted_once_the_audit_has_taken_them_in(host_of, fake):
+    """Good ones and bad ones: what is counted is what a reader need not wait for any more."""
+    stopping, told = threading.Event(), []
+
+    def watch(state):
+        told.append(state.answers)
+        fake.faults["memory"] = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        if len(told) == 3:
+            stopping.set()
+        return 0.001
+
+    host = host_of(watch=watch)
+    host.run(stopping)
+    assert (told, host.state().answers) == ([0, 1, 2], 3)
 
 
 def test_nvml_is_closed_for_a_change_of_mig_mode(host_of, fake):

@@ -15,10 +15,12 @@ from hamikit.region import (
     MAX_SLOTS,
     USAGE_SIZE,
     Activity,
+    HostPid,
     Kind,
+    Living,
     RegionError,
     create_usage,
-    read_living,
+    note_host_pids,
     read_usage,
 )
 
@@ -77,7 +79,7 @@ def test_the_living_are_found_wherever_they_are(tmp_path_factory, held, left):
     for slot in held | left:
         put(path, slot, units=slot + 1)
     with alive(path, *held):
-        living = read_living(path)
+        living = Living().read(path)
         assert living.processes == read_usage(path).processes
     assert {process.slot for process in living.processes} == held
     third = list(Kind)[2]
@@ -96,11 +98,35 @@ def test_the_living_are_found_without_reading_it_all(path, monkeypatch):
     monkeypatch.setattr(os, "pread", counting)
     put(path, 3)
     with alive(path, 3):
-        read_living(path)
+        Living().read(path)
     assert sum(asked) < USAGE_SIZE // 8
 
 
-@pytest.mark.parametrize("read", [read_usage, read_living, lambda p: Activity(p).newest_ns(scan=1)])
+def test_the_same_account_is_the_same_object_until_it_says_something_else(path):
+    """Launches alone change nothing of it; who ends, begins, or holds more does, and each file."""
+    living = Living()
+    put(path, 3, units=1)
+    with alive(path, 3, 4):
+        first = living.read(path)
+        put(path, 3, units=1, last_ns=500)
+        assert living.read(path) is first
+        put(path, 3, units=2)
+        more = living.read(path)
+        assert [sum(p.shares.values()) for p in more.processes] == [7 * 512]
+        put(path, 4, units=9)
+        assert [p.slot for p in living.read(path).processes] == [3, 4]
+        note_host_pids(path, [HostPid(4, 70, 99)])
+        assert [p.host_pid for p in living.read(path).processes] == [0, 70]
+    assert living.read(path).processes == ()
+    with path.open("r+b") as file:
+        file.seek(region_layout._USAGE_COUNTERS_AT + 40)
+        file.write(struct.pack("<Q", 5))
+    assert living.read(path).unlimited_starts == 5
+
+
+@pytest.mark.parametrize(
+    "read", [read_usage, Living().read, lambda p: Activity(p).newest_ns(scan=True)]
+)
 def test_what_is_no_account_is_refused(tmp_path, read):
     """A link, a folder, a pipe, a file of another size: RegionError; nothing at all: not found."""
     path, true = tmp_path / "usage", tmp_path / "true"
@@ -121,7 +147,7 @@ def test_what_is_no_account_is_refused(tmp_path, read):
 def test_a_file_that_is_cut_off_while_it_is_read(path, monkeypatch):
     """Is an account that cannot be read, and one of whom nothing is seen."""
     monkeypatch.setattr(os, "pread", lambda _fd, size, _at: b"HAMIUSGE"[:size])
-    for read in (read_usage, read_living):
+    for read in (read_usage, Living().read):
         with pytest.raises(RegionError, match="truncated"):
             read(path)
     assert Activity(path).newest_ns(scan=True) == 0

@@ -37,14 +37,15 @@ def attribute(
     known: dict[tuple[Owner, ...], tuple[str, Pod | None, str]] = {}
     found: list[Attributed] = []
     for reading in cards:
+        uuid = reading.card.uuid
         for occupant in reading.occupants or ():
             process = processes.get(occupant.pid)
             if process is None:
                 continue
-            if process.owners not in known:
-                known[process.owners] = _whose(process.owners, pods)
-            whose = known[process.owners]
-            found.append(Attributed(reading.card.uuid, occupant, process, *whose))
+            whose = known.get(process.owners)
+            if whose is None:
+                whose = known[process.owners] = _whose(process.owners, pods)
+            found.append(Attributed(uuid, occupant, process, *whose))
     return tuple(found)
 
 
@@ -101,17 +102,13 @@ def sight(cards: Iterable[CardReading], found: Iterable[Attributed]) -> Sight:
         if one.pod is not None and one.container:
             parts[one.in_pod, one.container, one.uuid].append(one.occupant)
     uses = {
-        place: HostUse(_sum(o.memory_bytes for o in here), _sum(o.utilization for o in here))
+        place: HostUse(_sum([o.memory_bytes for o in here]), _sum([o.utilization for o in here]))
         for place, here in parts.items()
     }
     told = frozenset(reading.card.uuid for reading in cards if reading.occupants is not None)
     return Sight(uses, told)
 
 
-def _sum(parts: Iterable[int | None]) -> int | None:
-    total = 0
-    for part in parts:
-        if part is None:
-            return None
-        total += part
-    return total
+def _sum(parts: list[int | None]) -> int | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -47,6 +47,8 @@ class Holding:
     overhead_bytes: int = 0
     note: str = ""
     static: bool = False
+    _charged: dict[tuple[int, str], int] = field(default_factory=dict, compare=False, repr=False)
+    """What has been added up before; a holding lives for as long as nothing of it changes."""
 
     def slot_of(self, process: Process) -> UsageProcess | None:
         """The process's slot; None where the limiter does not count it."""
@@ -56,10 +58,18 @@ class Holding:
 
     def charged(self, process: Process, uuid: str) -> int:
         """What the limiter has charged to a process on a card that was granted."""
-        slot, index, total = self.slot_of(process), list(self.limits).index(uuid), 0
-        for (device, kind), amount in slot.shares.items() if slot else ():
-            if device == index and (self.strict or kind not in OVERHEAD):
-                total += amount
+        slot = self.slot_of(process)
+        if slot is None:
+            return 0
+        total = self._charged.get((slot.pid, uuid))
+        if total is None:
+            index = list(self.limits).index(uuid)
+            total = sum(
+                amount
+                for (device, kind), amount in slot.shares.items()
+                if device == index and (self.strict or kind not in OVERHEAD)
+            )
+            self._charged[slot.pid, uuid] = total
         return total
 
 

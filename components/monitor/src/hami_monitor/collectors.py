@@ -64,6 +64,12 @@ class HostCollector(Collector):
         nvml = Families(("node",), ("hami_monitor_nvml_up", "Whether NVML answers in time."))
         nvml.add("hami_monitor_nvml_up", (self._node,), state.up)
         yield from nvml
+        name = "hami_monitor_nvml_answers_total"
+        text = "Answers of NVML, good or bad, that the audit has taken in."
+        answers = Families(("node",), (name, text))
+        # What else is scraped with it is at least as new: containers are read after this.
+        answers.add(name, (self._node,), state.answers)
+        yield from answers
         name = "hami_monitor_nvml_last_error_timestamp_seconds"
         errors = Families(("node", "error"), (name, "When NVML last failed, by what it said."))
         for error, when in sorted(state.errors.items()):

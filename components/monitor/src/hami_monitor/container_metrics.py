@@ -39,7 +39,10 @@ _DEVICE_METRICS: Final = (
     ("hami_vgpu_core_limit_ratio", "The container's share of the card's compute, 0 to 1."),
     ("hami_container_device_busy_ratio", "Compute that the container uses, 0 to 1."),
     ("hami_container_device_host_memory_bytes", "What NVML says its processes hold on the card."),
-    ("hami_vgpu_memory_peak_bytes", "Highest use that the limiter has counted."),
+    (
+        "hami_vgpu_memory_peak_bytes",
+        "Highest use that the limiter has counted, without contexts and modules.",
+    ),
     ("hami_vgpu_refused_allocations_total", "Allocations that would have passed the limit."),
     ("hami_vgpu_compute_seconds_total", "Compute time that the limiter has charged."),
     ("hami_vgpu_launches_total", "Launches that the limiter has counted."),

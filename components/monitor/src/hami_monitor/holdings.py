@@ -1,6 +1,7 @@
 """What the containers on the cards hold, read from their files, for the audit."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -16,10 +17,10 @@ from hamikit.region import (
     Control,
     ControlFlag,
     Kind,
+    Living,
     OverheadPolicy,
     Usage,
     UsageProcess,
-    read_living,
 )
 
 NO_SLOT: Final = -1
@@ -29,6 +30,16 @@ SLACK_BYTES: Final = 64 * MIB
 """The driver takes memory in larger pieces than programs ask for."""
 
 
+@dataclass(slots=True)
+class _Kept:
+    """Of a container of ours: how its account is read, and the holding while it says the same."""
+
+    living: Living = field(default_factory=Living)
+    control: Control | None = None
+    usage: Usage | None = None
+    holding: Holding | None = None
+
+
 class Holdings:
     """Reads each container's files at most once a look; `look` begins a new one."""
 
@@ -36,26 +47,33 @@ class Holdings:
         self._root, self._overhead_bytes = root, overhead_bytes
         self._unreadable = Unreadable()  # counted where they are reported
         self._seen: dict[tuple[str, str], Holding | None] = {}
+        self._kept: dict[tuple[str, str], _Kept] = {}
 
     def look(self) -> None:
-        """Forget what was read."""
+        """Read everything anew; forget what nobody has asked for since the last look."""
+        self._kept = {key: kept for key, kept in self._kept.items() if key in self._seen}
         self._seen.clear()
 
     def of(self, one: Attributed) -> Holding | None:
         """What the container of a process was granted; None where it was granted nothing."""
         key = (one.in_pod, one.container)
         if key not in self._seen:
-            self._seen[key] = self._read(one)
+            self._seen[key] = self._read(one, self._kept.setdefault(key, _Kept()))
         return self._seen[key]
 
-    def _read(self, one: Attributed) -> Holding | None:
+    def _read(self, one: Attributed, kept: _Kept) -> Holding | None:
         if one.pod is None or not one.container:
             return None
         who = (_folder(self._root, one.in_pod, one.container), one.pod, one.container)
-        reading = read_folder(*who, self._unreadable, read=read_living)
-        if reading is not None and reading.control is not None:
-            return own_holding(reading.control, reading.usage, self._overhead_bytes)
-        return granted_holding(one.pod, one.container, reading, self._overhead_bytes)
+        reading = read_folder(*who, self._unreadable, read=kept.living.read)
+        if reading is None or reading.control is None:
+            return granted_holding(one.pod, one.container, reading, self._overhead_bytes)
+        control, usage = reading.control, reading.usage
+        # Both are the same objects for as long as the files say the same.
+        if kept.holding is None or control is not kept.control or usage is not kept.usage:
+            kept.control, kept.usage = control, usage
+            kept.holding = own_holding(control, usage, self._overhead_bytes)
+        return kept.holding
 
 
 @lru_cache(_FOLDERS)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from hami_monitor.occupants import Occupant, occupants
+from hami_monitor.occupants import Lists, Occupant
 from hamikit import names
 from hamikit.gpu import Card, GpuError, Nvml
 from hamikit.truce import Truce
@@ -38,12 +38,14 @@ class HostState:
     """What is known of the cards now.
 
     `cards` is empty while NVML is silent. `errors` has, for each kind of failure met so far, the
-    Unix time of its last occurrence.
+    Unix time of its last occurrence. `answers` counts the questions that were answered, well or
+    badly, and taken in by the audit.
     """
 
     up: bool = False
     cards: tuple[CardReading, ...] = ()
     errors: dict[str, float] = field(default_factory=dict)
+    answers: int = 0
 
 
 class Host:
@@ -70,9 +72,11 @@ class Host:
         self._watch = watch
         self._truce = truce or Truce(names.NODE_MIG_PAUSE_MONITOR)
         self._lock = threading.Lock()
+        self._lists = Lists()
         self._asked: float | None = None  # when the question under way was put
         self._cards: tuple[CardReading, ...] | None = None
         self._errors: dict[str, float] = {}
+        self._answers = 0
         self.answered = threading.Event()
         """Set when a question has been answered, well or badly, and `watch` was told."""
 
@@ -84,8 +88,8 @@ class Host:
                 self._errors[TIMEOUT] = self._wall()
             errors = dict(self._errors)
             if late or self._cards is None:
-                return HostState(errors=errors)
-            return HostState(up=True, cards=self._cards, errors=errors)
+                return HostState(errors=errors, answers=self._answers)
+            return HostState(True, self._cards, errors, self._answers)
 
     def run(self, stopping: threading.Event) -> None:
         """Ask until `stopping`."""
@@ -101,6 +105,8 @@ class Host:
                 self._failed(NONSENSE)
                 self._keep(None)
             soonest_s = self._tell()
+            with self._lock:
+                self._answers += 1
             self.answered.set()
             stopping.wait(min(self._interval_s, soonest_s))
         self._nvml.close()
@@ -141,7 +147,7 @@ class Host:
         memory = self._value(card, lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used)
         rates = self._value(card, lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
         now_us = int(self._wall() * 1e6)
-        processes = self._value(card, lambda: occupants(nvml, handle, now_us=now_us))
+        processes = self._value(card, lambda: self._lists.occupants(nvml, handle, now_us=now_us))
         if rates is None:
             return CardReading(card, memory, occupants=processes)
         return CardReading(card, memory, rates.gpu, rates.memory, processes)

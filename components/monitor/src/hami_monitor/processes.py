@@ -35,6 +35,7 @@ class Processes:
         self._proc, self._open = proc, open_process
         self._known: dict[int, Process] = {}
         self._descriptors: dict[int, int] = {}
+        self._watched: dict[int, int] = {}  # PIDs by descriptor
         self._ended = select.epoll()
 
     def look_up(self, pids: Iterable[int]) -> dict[int, Process]:
@@ -43,12 +44,8 @@ class Processes:
         wanted = set(pids)
         for pid in self._known.keys() - wanted:
             self._forget(pid)
-        found: dict[int, Process] = {}
-        for pid in wanted:
-            process = self._known.get(pid) or self._meet(pid)
-            if process is not None:
-                found[pid] = process
-        return found
+        met = {pid: self._meet(pid) for pid in wanted - self._known.keys()}
+        return self._known | {pid: one for pid, one in met.items() if one is not None}
 
     def close(self) -> None:
         """Let go of all descriptors."""
@@ -57,14 +54,14 @@ class Processes:
         self._ended.close()
 
     def _forget_ended(self) -> None:
-        by_descriptor = {fd: pid for pid, fd in self._descriptors.items()}
         for fd, _event in self._ended.poll(0):
-            self._forget(by_descriptor[fd])
+            self._forget(self._watched[fd])
 
     def _forget(self, pid: int) -> None:
         self._known.pop(pid, None)
         fd = self._descriptors.pop(pid, None)
         if fd is not None:
+            del self._watched[fd]
             self._ended.unregister(fd)
             os.close(fd)
 
@@ -79,7 +76,7 @@ class Processes:
             os.close(fd)
             return None
         self._ended.register(fd, select.EPOLLIN)
-        self._descriptors[pid], self._known[pid] = fd, process
+        self._descriptors[pid], self._watched[fd], self._known[pid] = fd, pid, process
         return process
 
 

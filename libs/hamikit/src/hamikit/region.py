@@ -35,11 +35,11 @@ from hamikit.region_layout import (
 )
 from hamikit.region_reading import (
     Activity,
+    Living,
     open_sized,
     open_wary,
     read_control,
     read_file,
-    read_living,
     read_usage,
 )
 from hamikit.region_values import (
@@ -74,6 +74,7 @@ __all__ = [
     "CorePolicy",
     "HostPid",
     "Kind",
+    "Living",
     "OverheadPolicy",
     "RegionError",
     "Usage",
@@ -87,7 +88,6 @@ __all__ = [
     "parse_usage",
     "read_control",
     "read_file",
-    "read_living",
     "read_usage",
     "update_control",
     "write_control",

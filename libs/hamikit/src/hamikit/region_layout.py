@@ -6,7 +6,8 @@ the fields; a test compares the offsets. The files themselves are handled in `ha
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from itertools import compress
 from types import MappingProxyType
@@ -56,6 +57,7 @@ _KINDS: Final = tuple(Kind)
 _STATE = struct.Struct("<I")
 _SLOT_SIZE = 1152
 _SLOTS_AT = 8192
+_ACTIVITY_AT, _HOST_AT = 16, 24
 _LIVE = 1
 _UNITS_SHIFT = 24
 _LOW_BITS = 0xFFFFFFFF
@@ -222,7 +224,7 @@ def size_of(slots: int) -> int:
 
 def newest_activity(data: bytes) -> int:
     """When a process of a usage file, or of the beginning of one, was last active."""
-    at = _SLOTS_AT + 16
+    at = _SLOTS_AT + _ACTIVITY_AT
     found = (_ACTIVITY.unpack_from(data, at + slot * _SLOT_SIZE)[0] for slot in live_slots(data))
     return max(found, default=0)
 
@@ -245,7 +247,7 @@ def _parse_shares(area: bytes) -> Mapping[tuple[int, Kind], int]:
 
 def host_at(slot: int) -> int:
     """Where a slot says which PID its process has on the host."""
-    return _SLOTS_AT + slot * _SLOT_SIZE + 24
+    return _SLOTS_AT + slot * _SLOT_SIZE + _HOST_AT
 
 
 def pack_host(pid: int, start_time: int) -> bytes:
@@ -281,10 +283,16 @@ def _parse_devices(data: bytes) -> tuple[UsageDevice, ...]:
     return (*(_parse_device(data, index) for index in range(used)), *_UNUSED[used:])
 
 
-def parse_usage(data: bytes, slots: int = MAX_SLOTS) -> Usage:
-    """A tenant's usage file; whatever it holds, the answer is a Usage or one RegionError.
+def parse_usage(data: bytes) -> Usage:
+    """A tenant's usage file; whatever it holds, the answer is a Usage or one RegionError."""
+    usage = parse_living(data, live_slots(data), MAX_SLOTS)
+    return replace(usage, devices=_parse_devices(data))
 
-    Where fewer `slots` are asked for, only the beginning of the file that holds these is needed.
+
+def parse_living(data: bytes, living: Iterable[int], slots: int) -> Usage:
+    """Without devices, and of the processes those in the slots `living`.
+
+    Only the beginning of the file that holds `slots` is needed.
     """
     check_header(data, USAGE_MAGIC, USAGE_VERSION, USAGE_SIZE, size_of(slots))
     version, unknown, unlimited, private = _USAGE_COUNTERS.unpack_from(data, _USAGE_COUNTERS_AT)
@@ -293,6 +301,15 @@ def parse_usage(data: bytes, slots: int = MAX_SLOTS) -> Usage:
         unknown_symbols=unknown,
         unlimited_starts=unlimited,
         private_starts=private,
-        devices=_parse_devices(data),
-        processes=tuple(_parse_process(data, slot) for slot in live_slots(data) if slot < slots),
+        devices=(),
+        processes=tuple(_parse_process(data, slot) for slot in living),
     )
+
+
+def said_of(data: bytes, living: Iterable[int]) -> tuple[bytes, ...]:
+    """All bytes that `parse_living` looks at, but for when processes were active."""
+    said = [data[: _USAGE_COUNTERS_AT + _USAGE_COUNTERS.size]]
+    for slot in living:
+        at = _SLOTS_AT + slot * _SLOT_SIZE
+        said += data[at : at + _ACTIVITY_AT], data[at + _HOST_AT : at + _SLOT_SIZE]
+    return tuple(said)

@@ -18,9 +18,12 @@ from hamikit.region_layout import (
     LOCK_BASE,
     MAX_SLOTS,
     USAGE_SIZE,
+    live_slots,
     newest_activity,
     parse_control,
+    parse_living,
     parse_usage,
+    said_of,
     size_of,
 )
 from hamikit.region_values import Control, RegionError, Usage
@@ -116,25 +119,45 @@ def read_usage(path: Path) -> Usage:
     RegionError names the file and what is wrong.
     """
     with open_sized(path, USAGE_SIZE) as fd:
-        return _read_usage(path, fd, MAX_SLOTS)
+        try:
+            usage = parse_usage(os.pread(fd, USAGE_SIZE, 0))
+        except RegionError as error:
+            raise RegionError(f"{path}: {error}") from error
+        gone = (p.slot for p in usage.processes if not _held(fd, _SLOT_QUERIES[p.slot]))
+        return usage.without(gone)
 
 
-def read_living(path: Path) -> Usage:
-    """As `read_usage`, for its processes alone: reads as little of the file as shows them all.
+class Living:
+    """Reads a container's account for its living processes alone, again and again.
 
-    What `devices` say may still have charges of processes that have ended.
+    It reads as little of the file as shows them all, and parses that only where it says something
+    else than at the last reading. What `devices` say is not read.
     """
-    with open_sized(path, USAGE_SIZE) as fd:
-        return _read_usage(path, fd, _reach(fd))
 
+    def __init__(self) -> None:
+        self._said: tuple[bytes, ...] = ()
+        self._usage: Usage | None = None
 
-def _read_usage(path: Path, fd: int, slots: int) -> Usage:
-    data = os.pread(fd, size_of(slots), 0)
-    try:
-        usage = parse_usage(data, slots)
-    except RegionError as error:
-        raise RegionError(f"{path}: {error}") from error
-    return usage.without(p.slot for p in usage.processes if not _held(fd, _SLOT_QUERIES[p.slot]))
+    def read(self, path: Path) -> Usage:
+        """The same object as at the last reading while nothing but the processes' activity changed.
+
+        FileNotFoundError, RegionError as `read_usage`.
+        """
+        fd = _open_wary(path, os.O_RDONLY, USAGE_SIZE)
+        try:
+            reach = _reach(fd)
+            data = os.pread(fd, size_of(reach), 0)
+            living = [slot for slot in live_slots(data) if _held(fd, _SLOT_QUERIES[slot])]
+        finally:
+            os.close(fd)
+        said = said_of(data, living)
+        if self._usage is None or said != self._said:
+            try:
+                self._usage = parse_living(data, living, reach)
+            except RegionError as error:
+                raise RegionError(f"{path}: {error}") from error
+            self._said = said
+        return self._usage
 
 
 class Activity:
