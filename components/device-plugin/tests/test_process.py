@@ -10,7 +10,7 @@ import sys
 import grpc
 import pytest
 from plugin_api import ApiServer
-from plugin_kit import FakeKubelet, make_pod, run
+from plugin_kit import DEADLINE_S, FakeKubelet, make_pod, run
 from plugin_process import TOOLS, Process, build_fakegpu, install_cards, listed, registered, until
 
 from hamikit import names
@@ -160,6 +160,28 @@ def test_settings_are_taken_over_while_it_runs(node, cards):
             assert scores[0]["score"][before[2].id] == 410
             await until(lambda: names.NODE_SCORE in server.annotations, "scores")
             assert len(json.loads(server.annotations[names.NODE_SCORE])) == 3
+        await kubelet.stop()
+
+    with ApiServer() as server:
+        run(scenario(server))
+
+
+def test_another_resource_name_is_taken_over_in_place(node, cards):
+    """The same process starts afresh: the node has its cards again without kubelet's back-off."""
+    config = node.root / "device-config.yaml"
+    config.write_text("nvidia: {}")
+
+    async def scenario(server):
+        kubelet = FakeKubelet(node.plugins)
+        await kubelet.start()
+        async with Process(node, server, f"--device-config-file={config}") as plugin:
+            assert (await kubelet.registered.get()).resource_name == "nvidia.com/gpu"
+            await listed(kubelet, 40)
+            config.write_text("nvidia: {resourceCountName: acme.com/gpu}")
+            again = await asyncio.wait_for(kubelet.registered.get(), DEADLINE_S)
+            assert again.resource_name == "acme.com/gpu"
+            await listed(kubelet, 40)
+            assert await plugin.end(signal.SIGTERM) == 0
         await kubelet.stop()
 
     with ApiServer() as server:

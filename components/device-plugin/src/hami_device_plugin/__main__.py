@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 import structlog
 
-from hami_device_plugin import inventory
+from hami_device_plugin import afresh, inventory
 from hami_device_plugin.afresh import StartAfresh
 from hami_device_plugin.cdifiles import CdiFiles
 from hami_device_plugin.config import Config
@@ -51,7 +51,11 @@ def main() -> int:
     except (ConfigError, GpuError) as error:
         print(f"hami-device-plugin: {error}", file=sys.stderr)
         return 2
-    except (OSError, StartAfresh) as error:
+    except StartAfresh as cause:
+        afresh.start(cause, os.environ)
+        print(f"hami-device-plugin: {cause}", file=sys.stderr)
+        return 1
+    except OSError as error:
         print(f"hami-device-plugin: {error}", file=sys.stderr)
         return 1
     return 0
