@@ -86,14 +86,20 @@ def not_in(kube: Kube, mode: str) -> str | None:
     return f"all in mode {mode}: {modes}, {left}"
 
 
+def overlay(deploy: Path, folder: Path) -> Path:
+    """Make a folder the lab's overlay with mig-manager, out of these manifests."""
+    folder.mkdir(exist_ok=True)
+    text = OVERLAY.format(deploy=os.path.relpath(deploy, folder))
+    (folder / "kustomization.yaml").write_text(text)
+    return folder
+
+
 @contextmanager
 def divided(kube: Kube, folder: Path) -> Iterator[None]:
     """The worker's cards in MIG mode under mig-manager; as before afterwards."""
     kube.node(WORKER, "sh", "-ec", CAPABILITIES)
-    deploy = os.path.relpath(product.ROOT / "deploy", folder)
-    (folder / "kustomization.yaml").write_text(OVERLAY.format(deploy=deploy))
     operate(kube, "mig")
-    kube.kubectl("apply", "-k", str(folder))
+    kube.kubectl("apply", "-k", str(overlay(product.ROOT / "deploy", folder)))
     kube.kubectl("rollout", "status", *SYSTEM, "daemonset/hami-mig-manager", "--timeout=120s")
     wait_until(lambda: not_in(kube, names.MODE_MIG), 300)
     try:

@@ -25,9 +25,16 @@ CALLS = (
     "nvmlGpuInstanceCreateComputeInstance",
     "nvmlGpuInstanceDestroy",
 )
-STEPS = [(call, mode) for mode in ("kill-inside", "kill-before", "kill-after") for call in CALLS]
-COMPANIONS = ("", "device-plugin", "kubelet", "mig-manager")
-"""Who else is killed at that moment, in turns; `mig-manager`: as soon as it is back."""
+MODES = ("kill-inside", "kill-before", "kill-after")
+COMPANIONS = ("device-plugin", "kubelet", "mig-manager")
+"""Who else is killed at that moment; `mig-manager`: as soon as it is back."""
+STEPS = [
+    (call, mode, COMPANIONS[(number + turn) % len(COMPANIONS)])
+    for turn in range(len(COMPANIONS))
+    for mode in MODES
+    for number, call in enumerate(CALLS)
+]
+"""Where mig-manager dies and who with it; the first dozen has every call in every mode."""
 PAUSES = 4
 STUCK_S = 240
 """Without a pod that was found right the stream has come to a halt."""
@@ -41,6 +48,7 @@ class Stream:
     namespace: str
     pods: int
     seed: int
+    steps: int = len(STEPS)
     created: int = 0
     right: int = 0
     replaced: int = 0
@@ -52,10 +60,10 @@ class Stream:
         self._chance = random.Random(self.seed)
         self._asked: dict[str, int] = {}
         self._going: set[str] = set()
-        self._steps = deque(STEPS)
-        self._armed: tuple[str, str] | None = None
+        self._steps = deque(STEPS[: self.steps])
+        self._armed: tuple[str, str, str] | None = None
         self._living: list[tuple[str, str]] = []
-        self._progress = time.monotonic()
+        self._begun = self._progress = time.monotonic()
 
     def run(self) -> None:
         """Until so many pods were right and every step was died at; all are gone afterwards."""
@@ -75,9 +83,10 @@ class Stream:
     def told(self) -> str:
         """What happened."""
         return (
-            f"seed {self.seed}: {self.right} pods right, {self.elsewhere} of them on a card that "
-            f"is shared, {self.replaced} failed by kubelet's admission, {self.agreed} pauses in "
-            f"which scheduler and node agreed, deaths: {', '.join(self.deaths)}"
+            f"seed {self.seed}, {time.monotonic() - self._begun:.0f} s: {self.right} pods right, "
+            f"{self.elsewhere} of them on a card that is shared, {self.replaced} failed by "
+            f"kubelet's admission, {self.agreed} pauses in which scheduler and node agreed, "
+            f"{len(self.deaths)} deaths: {', '.join(self.deaths)}"
         )
 
     def _why(self) -> str:
@@ -174,17 +183,15 @@ class Stream:
         """Arm the next step when its turn has come; notice that mig-manager has died at it."""
         living = processes(self.kube, "hami-mig-manager", [WORKER])
         if self._armed is None:
-            done = len(STEPS) - len(self._steps)
-            if self._steps and living and self.right * len(STEPS) >= done * self.pods:
+            done = len(self.deaths)
+            if self._steps and living and self.right * self.steps >= done * self.pods:
                 self._armed, self._living = self._steps.popleft(), living
                 fake_cards.simulate(WORKER, "fail", self._armed[0], "1", self._armed[1])
         elif not set(self._living) & set(living):
-            companion = COMPANIONS[len(self.deaths) % len(COMPANIONS)]
-            self.deaths.append(f"{' '.join(self._armed)} {companion}".strip())
-            self._armed = None
+            self.deaths.append(" ".join(self._armed))
+            companion, self._armed = self._armed[2], None
             # A new pod of it starts at once; kubelet would wait for minutes after some deaths.
             app = ("-l", "app.kubernetes.io/name=hami-mig-manager")
             node = f"--field-selector=spec.nodeName={WORKER}"
             self.kube.kubectl("delete", "pod", *SYSTEM, *app, node, "--now", "--wait=false")
-            if companion:
-                kill(self.kube, companion)
+            kill(self.kube, companion)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from e2e import product
+from e2e import mig, product
 from e2e.kube import Kube
 
 Git = Callable[..., str]
@@ -18,7 +18,7 @@ Git = Callable[..., str]
 
 @dataclass(frozen=True)
 class Component:
-    """What belongs to a component; `folder` is the one of its manifests in deploy/base."""
+    """What belongs to a component; `folder` is the one of its manifests in deploy."""
 
     image: str
     folder: str
@@ -26,14 +26,17 @@ class Component:
 
 
 COMPONENTS = {
-    "webhook": Component("hami-webhook", "webhook", "deployment/hami-webhook"),
-    "extender": Component("hami-extender", "scheduler", "deployment/hami-scheduler"),
+    "webhook": Component("hami-webhook", "base/webhook", "deployment/hami-webhook"),
+    "extender": Component("hami-extender", "base/scheduler", "deployment/hami-scheduler"),
     "device-plugin": Component(
-        "hami-device-plugin", "device-plugin", "daemonset/hami-device-plugin"
+        "hami-device-plugin", "base/device-plugin", "daemonset/hami-device-plugin"
     ),
-    "monitor": Component("hami-monitor", "monitor", "daemonset/hami-monitor"),
-    "hami-core": Component("hami-core", "hami-core", "daemonset/hami-core"),
+    "monitor": Component("hami-monitor", "base/monitor", "daemonset/hami-monitor"),
+    "hami-core": Component("hami-core", "base/hami-core", "daemonset/hami-core"),
+    "mig-manager": Component("hami-mig-manager", "features/mig", "daemonset/hami-mig-manager"),
 }
+DIVIDING = "mig-manager"
+"""It is not in the kind overlay, and its pods are others."""
 
 
 class HistoryError(LookupError):
@@ -124,11 +127,18 @@ def checkout(commit: str) -> Iterator[Path]:
 
 
 def _own(kube: Kube, tree: Path, what: Component, image: str) -> Iterator[dict[str, Any]]:
-    """A component's objects as its own version of the kind overlay has them, with this image."""
-    own = {_key(o) for o in rendered(kube, tree / "deploy/base" / what.folder)}
-    for obj in rendered(kube, tree / product.OVERLAY):
+    """A component's objects as its own version of the overlay has them, with this image."""
+    deploy = tree / "deploy"
+    own = {_key(o) for o in rendered(kube, deploy / what.folder)}
+    for obj in rendered(kube, _overlay(what, deploy, tree / "overlay")):
         if _key(obj) in own:
             yield with_image(obj, what.image, image)
+
+
+def _overlay(what: Component, deploy: Path, folder: Path) -> Path:
+    """What the lab has on its cluster when a component runs there; `folder` is for what is made."""
+    divides = what is COMPONENTS[DIVIDING]
+    return mig.overlay(deploy, folder) if divides else deploy.parent / product.OVERLAY
 
 
 def rendered(kube: Kube, folder: Path) -> list[dict[str, Any]]:
@@ -159,5 +169,7 @@ def running(kube: Kube, version: Version) -> Iterator[None]:
         kube.kubectl("rollout", "status", *where)
         yield
     finally:
-        kube.kubectl("apply", "-k", str(product.ROOT / product.OVERLAY))
+        with TemporaryDirectory() as folder:
+            present = _overlay(version.component, product.ROOT / "deploy", Path(folder))
+            kube.kubectl("apply", "-k", str(present))
         kube.kubectl("rollout", "status", *where)

@@ -4,45 +4,19 @@ The scheduler of these tests is HAMi's rule: the smallest profile of its allowli
 request, 1g and 3g from the end of the card, the others from its start.
 """
 
-import subprocess
-from types import SimpleNamespace
-
 import pytest
-from mig_world import FAKE, World
+from mig_world import World
 
 from hami_mig_manager import reasons
 from hami_mig_manager.cards import NvmlCards
 from hami_mig_manager.journal import decode_journal
 from hami_mig_manager.state import Spot
 from hami_mig_manager.view import place
-from hamikit.gpu import Nvml
 from hamikit.mig import decode_blocked
 
-CARDS = ("a100.txt", "rtx-pro-6000.txt")
 A100 = ("1g.5gb", "2g.10gb", "3g.20gb", "7g.40gb")
 RTX = ("1g.24gb", "2g.48gb", "4g.96gb")
 """HAMi's allowlist for each."""
-
-
-@pytest.fixture(scope="module")
-def driver(fake, tmp_path_factory):
-    """A node with A100s and RTX PRO 6000s. NVML keeps the node that a process has opened first."""
-    place = tmp_path_factory.mktemp("node")
-    sections = [(FAKE / "cards" / name).read_text().partition("[card]") for name in CARDS]
-    text = sections[0][0] + "".join(f"[card]{rest}\n" for _, _, rest in sections)
-    (place / "cards.txt").write_text(text)
-    libraries = place / "driver/usr/lib64"
-    libraries.mkdir(parents=True)
-    (libraries / "libnvidia-ml.so.1").symlink_to(fake / "libnvidia-ml.so.1")
-    state = str(place / "state")
-    command = [fake / "fakegpu", "init", "--state", state, "--cards", str(place / "cards.txt")]
-    subprocess.run(command, check=True, capture_output=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FAKEGPU_STATE", state)
-        patch.setenv("FAKEGPU_DEV", "all")
-        nvml = Nvml(place / "driver")
-        yield SimpleNamespace(nvml=nvml, command=[fake / "fakegpu"], state=state)
-        nvml.close()
 
 
 class Node(World):
@@ -60,12 +34,6 @@ class Node(World):
         self.card = found[0].uuid
         self.busy_manager = self.manager()
         self.work()
-
-    def command(self, verb, *words):
-        """The simulated driver's command."""
-        command = [*self.driver.command, verb, "--state", self.driver.state, *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
 
     def read(self):
         self.step("read")
@@ -254,7 +222,7 @@ def test_the_card_of_four_slices(rtx):
 
 def test_at_the_end_nothing_of_ours_is_left(a100):
     """After the grace period; what was made by hand is."""
-    a100.command("cut", a100.card, "1g.5gb", "3")
+    a100.driver.command("cut", a100.card, "1g.5gb", "3")
     a100.work()
     by_hand = next(iter(a100.there()))
     assert [b.reason for b in decode_blocked(a100.annotations["blocked"])] == [reasons.MADE_BY_HAND]
@@ -280,7 +248,7 @@ def test_at_the_end_nothing_of_ours_is_left(a100):
 )
 def test_the_drivers_errors(a100, symbol, code, reason):
     """Those that last send the pod away with nothing left on the card; one that may pass does."""
-    a100.command("fail", symbol, "1", str(code))
+    a100.driver.command("fail", symbol, "1", str(code))
     spot = a100.pod("a", 4500)
     a100.work()
     if reason is None:
@@ -298,7 +266,7 @@ def test_destruction_that_fails_half_way_is_finished_later(a100):
     a100.pods(a=4500)
     a100.delete("a")
     a100.now += 31
-    a100.command("fail", "nvmlGpuInstanceDestroy", "1", "999")
+    a100.driver.command("fail", "nvmlGpuInstanceDestroy", "1", "999")
     a100.work()
     assert len(a100.there()) == 1
     a100.now += 6
@@ -311,7 +279,7 @@ def test_an_instance_whose_processes_nobody_tells_stays(a100):
     a100.pods(a=4500)
     a100.delete("a")
     a100.now += 31
-    a100.command("fail", "nvmlDeviceGetComputeRunningProcesses_v3", "1", "999")
+    a100.driver.command("fail", "nvmlDeviceGetComputeRunningProcesses_v3", "1", "999")
     a100.work()
     assert len(a100.there()) == 1
     a100.work()

@@ -74,6 +74,26 @@ def test_the_grace_period_outlives_a_restart():
     assert world.there() == {}
 
 
+def test_a_clock_that_was_set_back_keeps_nothing_for_ever():
+    """Neither an instance that nobody needs, nor a placement where nothing could be made."""
+    world = World(faults={"create": [pynvml.NVML_ERROR_INSUFFICIENT_RESOURCES]})
+    manager = world.manager()
+    world.bind("refused", spot("2g.10gb", 0))
+    settled(world, manager)
+    world.gone("refused")
+    world.bind("a", spot("1g.5gb", 6))
+    settled(world, manager)
+    world.gone("a")
+    settled(world, manager)
+    assert "since" in (world.annotations["blocked"] or "")
+    world.now -= 900
+    settled(world, manager)
+    assert world.annotations["blocked"] is None
+    world.now += 31
+    settled(world, manager)
+    assert world.there() == {}
+
+
 def test_a_place_that_is_needed_does_not_wait_for_the_grace_period():
     """Another profile on the same slices."""
     world = World()

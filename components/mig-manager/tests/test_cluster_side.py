@@ -102,11 +102,24 @@ def test_pods_that_are_gone_are_asked_for_on_the_node(world):
     assert sight.journal == (ENTRY, ghost)
 
 
-def test_annotations_that_cannot_be_read_count_as_lost(world):
-    """Pods' records bring back what is in use."""
-    world.server.annotations |= {names.NODE_MIG_JOURNAL: "[", names.NODE_MIG_BLOCKED: "{"}
+def test_a_pod_was_not_bound_after_it_was_seen(world):
+    """The clock of the scheduler's node may be ahead; a pod must not wait for others until then."""
+    world.pods.append(pod("a", POD_MIG_ALLOCATIONS=reserved(), POD_BIND_TIME="99999999999"))
+    (claim,) = world.side.look().claims
+    assert claim.bound_at == 100.0
+
+
+DEEP = '[{"x":' + "[" * 100_000
+
+
+@pytest.mark.parametrize("text", ["[", "{", "null", "[null]", DEEP, "\0"])
+def test_annotations_that_cannot_be_read_count_as_lost(world, text):
+    """Pods' records bring back what is in use; of a pod's own record nobody knows what it says."""
+    world.server.annotations |= {names.NODE_MIG_JOURNAL: text, names.NODE_MIG_BLOCKED: text}
+    world.pods.append(pod("a", POD_MIG_ALLOCATIONS=text))
     sight = world.side.look()
     assert (sight.journal, sight.blocked) == ((), ())
+    assert [claim.allocations for claim in sight.claims] == [None]
 
 
 def test_the_node_is_written_under_the_version_that_was_read(world):

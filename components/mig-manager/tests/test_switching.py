@@ -368,6 +368,35 @@ def test_a_pause_without_a_change_is_lifted():
     assert node.clean
 
 
+@pytest.mark.parametrize("key", [SWITCH, PAUSE])
+def test_a_clock_that_was_set_back_keeps_no_card_from_its_mode(key):
+    """What stands on the node with a later time than now is not waited for."""
+    node = Node()
+    node.others()
+    switcher = node.switcher()
+    while key not in node.noted:
+        switcher.settle()
+        node.now += 1
+    node.listening = ()  # who is asked to let go of NVML does not answer in time
+    node.now -= 900
+    node.run(10)
+    node.listening = ACKS
+    node.run(400)
+    assert node.cards["GPU-a"].enabled
+    assert node.clean
+
+
+@pytest.mark.parametrize("key", [SWITCH, PAUSE])
+@pytest.mark.parametrize("text", ["{", "[]", '{"x":' + "[" * 100_000])
+def test_what_cannot_be_read_begins_anew(key, text):
+    """The card comes into its mode all the same."""
+    node = Node()
+    node.noted[key] = text
+    node.run(40)
+    assert node.cards["GPU-a"].enabled
+    assert node.clean
+
+
 @pytest.mark.parametrize("dies_at", range(1, 60))
 def test_killed_at_any_call_it_is_finished_by_the_next(dies_at):
     """With an empty memory."""

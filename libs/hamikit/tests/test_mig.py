@@ -63,6 +63,12 @@ def test_a_place_is_given_once():
         decode_mig_allocations(json.dumps([RESERVED, REALISED]))
 
 
+def test_nesting_without_end_is_no_record():
+    """In a part that nobody reads, too: whoever meets it goes on with other pods."""
+    with pytest.raises(CodecError, match="unreadable"):
+        decode_mig_allocations('[{"x":' + "[" * 100_000)
+
+
 @given(st.text())
 def test_any_text_is_a_record_or_refused(text):
     """A pod's annotation never breaks its reader."""

@@ -92,7 +92,7 @@ class ClusterSide:
             pod.metadata.resource_version,
             allocations,
             pod.metadata.deletion_timestamp is not None,
-            _seconds(pod, self._seen.get(uid, self._now())),
+            _bound_at(pod, self._seen.get(uid, self._now())),
         )
 
     def write(
@@ -180,9 +180,11 @@ def _blocked(text: str) -> tuple[BlockedPlacement, ...]:
         return ()
 
 
-def _seconds(pod: Pod, otherwise: float) -> float:
+def _bound_at(pod: Pod, seen: float) -> float:
+    """When a pod was bound; not after we saw it, whatever the scheduler's clock says."""
     text = pod.metadata.annotations.get(names.POD_BIND_TIME, "")
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 12 else otherwise
+    told = text.isascii() and text.isdigit() and len(text) < 12
+    return min(float(text), seen) if told else seen
 
 
 def _pod_path(claim: Claim) -> str:

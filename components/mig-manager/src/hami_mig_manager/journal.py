@@ -42,7 +42,7 @@ def decode_journal(text: str) -> tuple[Entry, ...]:
     """
     try:
         return tuple(_ENTRIES.decode(text)) if text else ()
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise CodecError(f"the journal of MIG instances is unreadable: {error}") from error
 
 

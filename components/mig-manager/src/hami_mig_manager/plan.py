@@ -233,7 +233,9 @@ class _Draft:
                 self._journal[spot] = replace(entry, unused_since=None)
                 self._look_at(self._view.now + LOOK_S)
                 continue
-            since = int(self._view.now) if entry.unused_since is None else entry.unused_since
+            now = int(self._view.now)
+            # Later than now: the clock was set back since.
+            since = now if entry.unused_since is None else min(now, entry.unused_since)
             self._journal[spot] = replace(entry, unused_since=since)
             if not readable(self._view):
                 continue
@@ -267,7 +269,8 @@ class _Draft:
         self._times.append(when)
 
     def _fresh(self, blocked: BlockedPlacement) -> bool:
-        return self._view.now < blocked.since + self._rules.block_s
+        # Later than now: the clock was set back since, and nobody knows how long it has been.
+        return blocked.since <= self._view.now < blocked.since + self._rules.block_s
 
     def _blocked(self) -> tuple[BlockedPlacement, ...]:
         """Where the scheduler cannot have anything made."""

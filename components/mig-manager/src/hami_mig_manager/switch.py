@@ -6,6 +6,7 @@ comes back, the plugin announces the card in its new mode, the cordon goes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 import msgspec
@@ -89,6 +90,8 @@ def next_move(stand: Stand, token: str) -> Move:
     paused = names.NODE_MIG_PAUSE in stand.annotations
     if switch is None:
         return Note({names.NODE_MIG_PAUSE: None}) if paused else _begin(stand)
+    if switch.since > stand.now:
+        return _noted(msgspec.structs.replace(switch, since=int(stand.now)))  # the clock went back
     card = stand.cards.get(switch.card)
     divided = switch.mode == names.MODE_MIG
     if card is None or stand.wanted.get(card.uuid) is not divided:
@@ -112,11 +115,13 @@ def _begin(stand: Stand) -> Move:
         mine = card.uuid not in cordoned
         mode = names.MODE_MIG if divided else names.MODE_HAMI_CORE
         switch = Switch(card.uuid, mode, int(stand.now), mine)
-        changed = {names.NODE_MIG_SWITCH: msgspec.json.encode(switch).decode()}
-        if mine:
-            changed[names.NODE_CORDON] = ",".join([*cordoned, card.uuid])
-        return Note(changed)
+        more = {names.NODE_CORDON: ",".join([*cordoned, card.uuid])} if mine else {}
+        return _noted(switch, more)
     return Idle()
+
+
+def _noted(switch: Switch, more: Mapping[str, str] = MappingProxyType({})) -> Note:
+    return Note({names.NODE_MIG_SWITCH: msgspec.json.encode(switch).decode(), **more})
 
 
 def _busy(stand: Stand, card: Card) -> str | None:
@@ -151,7 +156,8 @@ def _change(stand: Stand, switch: Switch, token: str) -> Move:
 def overdue(stand: Stand) -> bool:
     """Whether somebody has not let go of NVML for so long that the others should have it back."""
     pause = _decoded(stand.annotations.get(names.NODE_MIG_PAUSE), Pause)
-    return pause is not None and stand.now >= pause.since + ANSWER_S
+    # Later than now: the clock was set back since.
+    return pause is not None and not pause.since <= stand.now < pause.since + ANSWER_S
 
 
 def _finish(stand: Stand, switch: Switch) -> Move:
@@ -183,5 +189,5 @@ def _announced(annotations: Mapping[str, str]) -> dict[str, str]:
 def _decoded(text: str | None, kind: type[T]) -> T | None:
     try:
         return msgspec.json.decode(text, type=kind) if text else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None

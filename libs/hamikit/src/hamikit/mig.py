@@ -43,7 +43,7 @@ def decode_mig_allocations(text: str) -> tuple[MigAllocation, ...]:
         return ()
     try:
         found = _ALLOCATIONS.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise CodecError(f"MIG allocations are unreadable: {error}") from error
     places = set()
     for entry in found:
