@@ -43,10 +43,32 @@ def devices(h):
 """
 
 
+DESTROY_ALL = (
+    "for d in list(devices(h)):",
+    "    g = n.nvmlDeviceGetGpuInstanceById(h, n.nvmlDeviceGetGpuInstanceId(d))",
+    "    c = n.nvmlDeviceGetComputeInstanceId(d)",
+    "    n.nvmlComputeInstanceDestroy(n.nvmlGpuInstanceGetComputeInstanceById(g, c))",
+    "    n.nvmlGpuInstanceDestroy(g)",
+)
+
+
 class Handler(BaseHTTPRequestHandler):
-    """One node, its pods, merge patches of annotations, evictions and events."""
+    """One node, its pods, merge patches of annotations, evictions and events.
+
+    Requests by the method and the kind of object that `server.cut` names have no answer; with
+    `lost` they are carried out all the same.
+    """
+
+    def cut(self):
+        kind = "pods" if "/pods" in self.path else "nodes"
+        if "watch=" in self.path or self.server.cut != (self.command, kind):
+            return False
+        self.server.cuts.release()
+        return True
 
     def do_GET(self):
+        if self.cut():
+            return
         url = urlsplit(self.path)
         objects = self.server.objects
         if "watch" in parse_qs(url.query):
@@ -62,13 +84,19 @@ class Handler(BaseHTTPRequestHandler):
     def do_PATCH(self):
         found = self.server.objects[self.path]["metadata"]
         given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["metadata"]
+        cut = self.cut()
+        if cut and not self.server.lost:
+            return
         if given.get("resourceVersion") != found["resourceVersion"]:
             self.answer({"reason": "Conflict"}, 409)
             return
         annotations = found["annotations"] | given["annotations"]
         found["annotations"] = {k: v for k, v in annotations.items() if v is not None}
         found["resourceVersion"] += "'"
-        self.answer(self.server.objects[self.path])
+        if not cut:
+            self.answer(self.server.objects[self.path])
+        if "/pods/" in self.path:
+            self.server.recorded.set()
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -103,6 +131,8 @@ class Site:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.server.closing, self.server.posted = threading.Event(), []
+        self.server.cut, self.server.lost = None, False
+        self.server.cuts, self.server.recorded = threading.Semaphore(0), threading.Event()
         self.node = "/api/v1/nodes/n"
         meta = {"name": "n", "uid": "uid-n", "resourceVersion": "1", "annotations": {}}
         self.server.objects = {self.node: {"metadata": meta}}
@@ -263,6 +293,63 @@ def test_a_process_keeps_its_instance_when_its_pod_is_gone(site):
         holder.communicate()
     assert site.run()[0] == 0
     assert site.instances() == set()
+
+
+def test_an_api_server_that_is_cut_off_during_a_creation(site):
+    """Before the journal, with its answer lost, before the record: it goes on with one instance."""
+    site.tool("cut", site.card, "1g.5gb", "3")
+    (by_hand,) = site.instances()
+    site.bind("a", "1g.5gb", 6, 1)
+    server = site.server
+    server.cut = ("GET", "nodes")
+    command = [sys.executable, "-m", "hami_mig_manager", "--metrics-bind-address", "127.0.0.1:0"]
+    program = subprocess.Popen(command, env=site.env, stderr=subprocess.PIPE, text=True)
+    try:
+        for following, lost in (
+            (("PATCH", "nodes"), False),
+            (("PATCH", "nodes"), True),
+            (("PATCH", "pods"), False),
+            (None, False),
+        ):
+            assert server.cuts.acquire(timeout=DEADLINE_S), f"nobody has tried to {server.cut}"
+            server.cut, server.lost = following, lost
+        assert server.recorded.wait(DEADLINE_S), "the instance was never recorded on its pod"
+        assert program.poll() is None
+        assert site.instances() == {by_hand, site.uuid("a")}
+        assert server.posted == []
+    finally:
+        program.terminate()
+        said = program.communicate(timeout=DEADLINE_S)[1]
+    assert "Traceback" not in said
+    assert "nothing can be done" in said
+
+
+def reboot(site, *then):
+    """The driver comes up without instances; cards newer than an A100 forget their mode, too."""
+    site.nvml("0", *DESTROY_ALL, *then)
+
+
+def test_after_a_reboot_of_the_node_nothing_is_lost(site):
+    """Pods have their instances again at their places; where MIG is off, too, they go elsewhere."""
+    site.tool("cut", site.card, "1g.5gb", "3")
+    site.bind("a", "1g.5gb", 6, 1)
+    site.bind("b", "2g.10gb", 0, 2)
+    assert site.run()[0] == 0
+    reboot(site)
+    assert site.run()[0] == 0
+    assert site.instances() == {site.uuid("a"), site.uuid("b")}
+    entries = decode_journal(site.annotations()[names.NODE_MIG_JOURNAL])
+    assert {entry.mig_uuid for entry in entries} == site.instances()
+    assert names.NODE_MIG_BLOCKED not in site.annotations()
+    assert site.server.posted == []
+
+    site.delete("b")
+    reboot(site, "n.nvmlDeviceSetMigMode(h, 0)")
+    code, said = site.run()
+    assert code == 0, said
+    posted = sorted(path.rsplit("/", 1)[1] for path in site.server.posted)
+    assert posted == ["events", "eviction"]
+    assert "Traceback" not in said
 
 
 def test_a_bad_configuration_is_one_line(site):

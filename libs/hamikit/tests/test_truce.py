@@ -95,7 +95,7 @@ def test_another_token_is_another_pause():
     thread.join(DEADLINE_S)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"token": 7}', "{}"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"token": 7}', "{}", '{"x":' + "[" * 100_000])
 def test_what_is_no_pause_is_none(text):
     """And then keeping it is nothing."""
     truce = Truce(KEY)

@@ -97,5 +97,5 @@ class Truce:
 def _token(text: str) -> str:
     try:
         return msgspec.json.decode(text, type=_Pause).token if text else ""
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return ""
