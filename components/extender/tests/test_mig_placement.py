@@ -48,7 +48,7 @@ class World:
         verdict = place(self.snapshot.ledger.nodes["n"], question)
         table = self.snapshot.verdicts.table(question)
         if isinstance(verdict, Placement):
-            assert table.best(["n"], "binpack", 1) == ["n"]
+            assert table.best({"n"}, "binpack", 1) == ["n"]
         else:
             assert table.refusals(["n"]) == {"n": verdict}
         return verdict

@@ -23,17 +23,21 @@ def test_the_order_is_always_that_of_the_scores(policy, sign, start, steps):
         else:
             scores[name] = score
             ranking.put(name, score)
-        assert list(ranking.among(set("abcd"))) == sorted(
+        assert list(ranking.among(set("abcd"), set(scores))) == sorted(
             scores, key=lambda n: (sign * scores[n], n)
         )
 
 
 @given(
     asked=st.sets(st.integers(0, 200).map(str)),
+    fitting=st.sets(st.integers(0, 199)),
     scores=st.lists(st.sampled_from([0.0, 1.5, 3.0]), max_size=200),
+    policy=st.sampled_from(["spread", "binpack"]),
 )
-def test_a_few_of_many_and_most_of_few_come_in_the_same_order(asked, scores):
-    """However they are found; who is not ranked is left out."""
+def test_few_of_many_and_most_of_few_come_in_the_same_order(asked, fitting, scores, policy):
+    """However they are found; who is not asked about or does not fit is left out."""
     known = {str(number): score for number, score in enumerate(scores)}
-    wanted = sorted(asked & known.keys(), key=lambda n: (-known[n], n))
-    assert list(Ranking("binpack", known).among(asked)) == wanted
+    fitting = {str(number) for number in fitting} & known.keys()
+    sign = 1 if policy == "spread" else -1
+    wanted = sorted(asked & fitting, key=lambda n: (sign * known[n], n))
+    assert list(Ranking(policy, known).among(dict.fromkeys(asked), fitting)) == wanted

@@ -64,6 +64,26 @@ def test_only_changed_nodes_are_asked_again():
     assert told.asked == 3
 
 
+def test_only_nodes_that_somebody_asks_about_are_asked():
+    """kube-scheduler may ask about a few of many: the others wait until their turn, however."""
+    told = Told()
+    told.node("n1", "n2", "n3", "n4")
+    assert told.table().best({"n1"}, "binpack", 1) == ["n1"]
+    assert told.asked == 1
+    assert told.table().best({"n1", "n2"}, "binpack", 2) == ["n1", "n2"]
+    assert told.asked == 2
+    assert told.table().fits("n3")
+    assert told.table().refusals(["n3", "n4"]) == {}
+    assert told.asked == 4
+    told.answer = Refusal("full")
+    told.node("n1", "n2", "n3", "n4", NODE_PAUSED="upgrade")
+    assert told.table().best({"n1"}, "binpack", 1) == []
+    assert not told.table().fits("n2")
+    assert told.table().refusals(["n3"]) == {"n3": Refusal("full")}
+    assert told.table().fitting(["n4"]) == []
+    assert told.asked == 8
+
+
 def test_an_open_question_is_settled_once():
     """And only when somebody needs to know."""
     told = Told(Answer.MAYBE)
@@ -112,9 +132,9 @@ def test_old_questions_are_forgotten():
     told = Told(kept=2)
     told.node("n")
     for policy in ("spread", "binpack", "spread", "mutex", "spread"):
-        told.table(policy)
+        told.table(policy).fits("n")
     assert told.asked == 3
-    told.table("binpack")
+    told.table("binpack").fits("n")
     assert told.asked == 4
 
 

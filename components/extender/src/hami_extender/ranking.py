@@ -1,7 +1,7 @@
 """Nodes in the order of their scores, kept in order as single nodes change."""
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from operator import itemgetter
 
 from hami_extender.score import SPREAD
@@ -20,16 +20,20 @@ class Ranking:
         self._order = sorted((self._sign * score, name) for name, score in scores.items())
         self._scores = dict(scores)
 
-    def among(self, asked: Collection[str]) -> Iterable[str]:
-        """Those of these nodes that are ranked, in order; a set or a dict is asked fastest."""
-        if len(asked) * SPARSE < len(self._order):
-            scores = self._scores
-            found = sorted(name for name in asked if name in scores)
-            # Equal scores stay in the order of their names, backwards too.
-            found.sort(key=scores.__getitem__, reverse=self._sign < 0)
-            return found
+    def among(self, asked: Collection[str], fitting: Collection[str]) -> Iterator[str]:
+        """The nodes that are in both, in order; sets and dicts are asked fastest.
+
+        All that fit have to be ranked.
+        """
+        # Names come nearly in order, which makes sorting them quick; a set has none.
+        few, many = (fitting, asked) if len(fitting) * 4 < len(asked) else (asked, fitting)
         # Without a line of Python for each node: they may be thousands.
-        return filter(asked.__contains__, map(_NAME, self._order))
+        if len(few) * SPARSE < len(self._order):
+            found = sorted(filter(many.__contains__, few))
+            # Equal scores stay in the order of their names, backwards too.
+            found.sort(key=self._scores.__getitem__, reverse=self._sign < 0)
+            return iter(found)
+        return filter(many.__contains__, filter(few.__contains__, map(_NAME, self._order)))
 
     def put(self, name: str, score: float) -> None:
         """A node has this score now."""

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import nsmallest
+from itertools import islice
 
 from hami_extender.digest import Digests, Traits
 from hami_extender.placement import Placement, Refusal, Verdict, place
@@ -21,8 +22,9 @@ Place = Callable[[NodeState | None, Question], Verdict]
 class Table:
     """The answers to one question, kept up with the ledger.
 
-    A node is in `_fits`, in `_refused` (None where nobody has asked why yet), or in `_open` until
-    somebody needs to know for certain.
+    A node is in `_stale` from its last change until somebody asks about it: kube-scheduler may ask
+    about a tenth of the nodes at a time. Then it is in `_fits`, in `_refused` (None where nobody
+    has asked why yet), or in `_open` until somebody needs to know for certain.
     """
 
     def __init__(self, ledger: Ledger, digests: Digests, probe: Probe, decide: Place) -> None:
@@ -30,13 +32,14 @@ class Table:
         self._probe, self.question = probe, probe.question
         self._by_name = all(part.family.score == SCORE_NONE for part in self.question.parts)
         self._position = -1
+        self._stale: set[str] = set()
         self._fits: set[str] = set()
         self._open: set[str] = set()
         self._refused: dict[str, Refusal | None] = {}
 
     def refresh(self) -> None:
-        """Ask the nodes that changed."""
-        journal, known = self._ledger.journal, self._digests.of
+        """Take note of the nodes that changed."""
+        journal = self._ledger.journal
         if self._position == journal.position:
             return
         changed: Iterable[str] | None = None
@@ -44,10 +47,22 @@ class Table:
             changed = journal.since(self._position)
         if changed is None:
             self._fits, self._open, self._refused = set(), set(), {}
-            changed = known
+            changed = self._digests.of
         self._position = journal.position
-        fits, open_, refused, ask = self._fits, self._open, self._refused, self._probe.ask
-        for name in changed:
+        self._stale.update(changed)
+
+    def _catch_up(self, asked: Collection[str]) -> None:
+        """Ask those of these nodes that changed."""
+        stale: Collection[str] = self._stale
+        few, many = (stale, asked) if len(stale) < len(asked) else (asked, stale)
+        self._ask(list(filter(many.__contains__, few)))
+
+    def _ask(self, names: Iterable[str]) -> None:
+        """Ask these nodes, which changed."""
+        fits, open_, refused = self._fits, self._open, self._refused
+        known, ask = self._digests.of, self._probe.ask
+        for name in names:
+            self._stale.discard(name)
             fits.discard(name)
             open_.discard(name)
             refused.pop(name, None)
@@ -63,14 +78,20 @@ class Table:
                 refused[name] = said if isinstance(said, Refusal) else None
 
     def best(self, asked: Collection[str], policy: str, limit: int) -> list[str]:
-        """At most `limit` of these nodes that fit, best first; equal ones are ordered by name."""
+        """At most `limit` of these nodes that fit, best first; equal ones are ordered by name.
+
+        `asked` is a set or a dict.
+        """
+        self._catch_up(asked)
         if not self._fits and not self._open:
             return []
         if not self._by_name:
             return self._best_by_placement(asked, policy, limit)
+        ranking, fits, open_ = self._digests.ranking(policy), self._fits, self._open
+        if not open_:
+            return list(islice(ranking.among(asked, fits), limit))
         found: list[str] = []
-        fits, open_ = self._fits, self._open
-        for name in self._digests.ranking(policy).among(asked):
+        for name in ranking.among(asked, self._digests.of):
             if name in fits or (name in open_ and self._settled(name)):
                 found.append(name)
                 if len(found) == limit:
@@ -86,6 +107,8 @@ class Table:
 
     def fits(self, name: str) -> bool:
         """Whether one node fits."""
+        if name in self._stale:
+            self._ask((name,))
         return name in self._fits or (name in self._open and self._settled(name))
 
     def fitting(self, asked: Iterable[str]) -> list[str]:
@@ -95,8 +118,10 @@ class Table:
     def refusals(self, asked: Iterable[str]) -> dict[str, Refusal]:
         """Why each of these nodes does not take the pod; those that fit are left out."""
         found: dict[str, Refusal] = {}
-        refused = self._refused
+        refused, stale = self._refused, self._stale
         for name in asked:
+            if name in stale:
+                self._ask((name,))
             refusal = refused.get(name)
             if refusal is not None:
                 found[name] = refusal
