@@ -88,6 +88,25 @@ def test_conformance_7_1(node_policy, gpu_policy, node, uuid, by_annotation):
     assert world.claim(pod) == (node, Kind.CLAIM, f"{uuid},NVIDIA,1000,20:;")
 
 
+def test_prioritize_repeats_filter_while_nothing_has_changed():
+    """Nodes are put in order once a pod; anything that has changed since is seen all the same."""
+    world = World(*(make_node(f"n{i}", device(f"c{i}")) for i in range(3)))
+    pod = make_pod("p", container(gpu=1, mem=1000))
+    nodes = world.filter(pod).node_names
+    assert nodes == ["n0", "n1", "n2"]
+    assert world.prioritize(pod, *nodes) == {"n0": 10, "n1": 4, "n2": 0}
+    nodes = world.filter(pod).node_names
+    world.use("n2", "c2", 1000, 10)
+    assert world.prioritize(pod, *nodes) == {"n2": 10, "n0": 4, "n1": 0}
+    nodes = world.filter(pod).node_names
+    assert nodes == ["n2", "n0", "n1"]
+    # Other names than filter left, or another pod.
+    assert world.prioritize(pod, "n0", "n1") == {"n0": 10, "n1": 0}
+    other = make_pod("q", container(gpu=1, mem=1000), POD_NODE_POLICY="spread")
+    world.filter(pod)
+    assert world.prioritize(other, *nodes) == {"n0": 10, "n1": 4, "n2": 0}
+
+
 def test_a_pod_that_asks_for_nothing_passes_everywhere():
     """Its nodes come back as they came, ready or not; count 0 asks for nothing."""
     world = World(ready=False)

@@ -48,6 +48,16 @@ class Refused(Protocol):
         """Take note; called with the snapshot's lock held."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """The nodes that filter left for a pod, best first, and when: a place in the journal."""
+
+    pod: Pod
+    table: Table
+    position: int
+    nodes: list[str]
+
+
 def _ignore(_pod: Pod, _question: Question, _refusals: dict[str, Refusal]) -> None:
     """Tell nobody."""
 
@@ -66,6 +76,7 @@ class Selector:
         self._snapshot, self._policies = snapshot, policies
         self._missing, self._refused = missing, refused
         self._last: tuple[Pod | None, Question | None] = None, None
+        self._answered: _Answered | None = None
 
     def filter(self, args: FilterArgs) -> FilterResult:
         """The nodes that could hold the pod: the best few, or every node's reason."""
@@ -104,6 +115,8 @@ class Selector:
         names_ = dict.fromkeys(asked)
         best = table.best(names_, self._node_policy(question), limit)
         if best:
+            position = snapshot.ledger.journal.position
+            self._answered = _Answered(pod, table, position, list(best))
             if limit > 1:
                 named = sorted((named_nodes(pod) & names_.keys()).difference(best))
                 best += table.fitting(named)
@@ -143,11 +156,25 @@ class Selector:
         if not self._may_choose(pod):
             return dict.fromkeys(asked, 0)
         question = self._snapshot.limited(question, pod)
-        table = self._snapshot.verdicts.table(question)
-        ranked = table.best(dict.fromkeys(asked), self._node_policy(question), len(asked))
+        table, ranked = self._ranked(pod, question, asked)
         if ranked:
             self._claim(pod, ranked[0], table)
         return {**dict.fromkeys(asked, 0), **score.priorities(ranked)}
+
+    def _ranked(self, pod: Pod, question: Question, asked: list[str]) -> tuple[Table, list[str]]:
+        """Those of these nodes that fit, best first: as a rule what filter has just answered."""
+        before, journal = self._answered, self._snapshot.ledger.journal
+        if (
+            before is not None
+            and before.pod is pod
+            and before.position == journal.position
+            and before.table.question == question
+            and before.nodes == asked
+        ):
+            return before.table, before.nodes
+        table = self._snapshot.verdicts.table(question)
+        names_ = dict.fromkeys(asked)
+        return table, table.best(names_, self._node_policy(question), len(names_))
 
     def _claim(self, pod: Pod, node: str, table: Table) -> None:
         """Count the devices that the pod will probably get."""
