@@ -96,16 +96,17 @@ class Digests:
     ) -> OfferDigest:
         if before is not None:
             # Most changes are of what is used.
-            kinds = before.kinds
+            kinds, divided = before.kinds, before.divided
         else:
             kinds = tuple(self._kind(card, card.uuid in facts.cordoned) for card in offer.cards)
+            divided = any(card.profiles for card in offer.cards)
         return OfferDigest(
             closed=why_closed(state, facts, offer),
             ids_free=offer.allocatable - state.ids.get(offer.vendor, 0),
             keys=tuple(map(_key, kinds, offer.cards, repeat(state.used))),
             offer=offer,
             kinds=kinds,
-            divided=any(card.profiles for card in offer.cards),
+            divided=divided,
         )
 
     def _kind(self, card: Card, cordoned: bool) -> int:  # noqa: FBT001

@@ -238,6 +238,7 @@ class VerbMetrics:
             buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
             registry=registry,
         )
+        self._timers: dict[str, Histogram] = {}
         self._binds = Counter(
             "hami_extender_bind_trouble_total",
             "Binds that met trouble: refused (devices taken since), conflict (the API server had "
@@ -256,7 +257,10 @@ class VerbMetrics:
 
     def observe(self, verb: str, seconds: float) -> None:
         """Take the time of a verb."""
-        self._seconds.labels(verb).observe(seconds)
+        timer = self._timers.get(verb)
+        if timer is None:
+            timer = self._timers[verb] = self._seconds.labels(verb)
+        timer.observe(seconds)
 
     def bind_refused(self) -> None:
         """The devices that the choice counted on are gone."""

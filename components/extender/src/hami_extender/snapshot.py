@@ -11,7 +11,7 @@ import structlog
 from hami_extender.inventory import facts_of
 from hami_extender.kept import kept
 from hami_extender.placement import merged
-from hami_extender.question import Question, question_of
+from hami_extender.question import Question, Questions
 from hami_extender.quota import Budget
 from hami_extender.usage import Holding, Kind, Ledger, aligned, holding_of
 from hami_extender.verdicts import Verdicts
@@ -37,6 +37,7 @@ class Snapshot:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.families, self._lock_protocol = families, lock_protocol
+        self._questions = Questions(families)
         self.lock = threading.RLock()
         self.budget = Budget()
         self.ledger = Ledger(self.budget.count)
@@ -89,7 +90,7 @@ class Snapshot:
 
     def _granted(self, uid: str, pod: Pod) -> None:
         held = self.ledger.holdings.get(uid)
-        shown = grant_of(pod, self.families)
+        shown = grant_of(pod, self.families, held)
         if held is not None and held.kind is Kind.GRANT:
             # The first grant counts, as in the plugin: nobody may rewrite it afterwards.
             if shown is None or shown.slots != held.slots:
@@ -125,7 +126,7 @@ class Snapshot:
         Raises:
             RequestError: the pod asks for what cannot be.
         """
-        return question_of(pod, self.families, gpu_policy)
+        return self._questions.of(pod, gpu_policy)
 
     def limited(self, question: Question, pod: Pod, *, sure: bool = False) -> Question:
         """The question within what the pod's namespace has left; `sure` leaves claims aside."""
@@ -135,8 +136,8 @@ class Snapshot:
         self, kind: Kind, pod: Pod, node: str, slots: Slots, asked: Question | None = None
     ) -> None:
         """Count devices for a pod on a node, instead of what it held."""
-        holding = holding_of(kind, node, pod.key, roles_of(pod), slots)
-        self.ledger.hold(pod.metadata.uid, replace(holding, asked=asked) if asked else holding)
+        holding = holding_of(kind, node, pod.key, roles_of(pod), slots, asked=asked)
+        self.ledger.hold(pod.metadata.uid, holding)
 
     def recount(self, pod: Pod) -> bool:
         """Count what a bound pod really has until the watch shows it; whether it has a grant."""
@@ -191,8 +192,13 @@ def _made(holding: Holding) -> int:
     return sum(d.instance is not None and d.instance.realised for d in devices)
 
 
-def grant_of(pod: Pod, families: Sequence[DeviceFamily]) -> Holding | None:
-    """What a bound pod's annotations say it holds; None if it has no grant."""
+def grant_of(
+    pod: Pod, families: Sequence[DeviceFamily], held: Holding | None = None
+) -> Holding | None:
+    """What a bound pod's annotations say it holds; None if it has no grant.
+
+    `held` is what it was thought to hold: as a rule the very same.
+    """
     annotations, node = pod.metadata.annotations, pod.spec.node_name
     texts = [
         annotations[f.allocated_annotation]
@@ -214,4 +220,7 @@ def grant_of(pod: Pod, families: Sequence[DeviceFamily]) -> Holding | None:
         log.warning("MIG instances of a pod cannot be read", pod=pod.key, error=str(error))
         instances = ()
     slots = with_instances(merged(parts), instances)
+    # Instances that have been made are equal to those that are only reserved.
+    if held is not None and not instances and (held.node, held.slots) == (node, slots):
+        return replace(held, kind=Kind.GRANT, asked=None)
     return holding_of(Kind.GRANT, node, pod.key, roles, slots)

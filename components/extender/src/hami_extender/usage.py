@@ -77,8 +77,10 @@ class Holding:
     asked: object = field(default=None, compare=False)
 
 
-def holding_of(kind: Kind, node: str, pod: str, roles: Sequence[Role], slots: Slots) -> Holding:
-    """The holding of a pod (`namespace/name`) with these slots."""
+def holding_of(
+    kind: Kind, node: str, pod: str, roles: Sequence[Role], slots: Slots, *, asked: object = None
+) -> Holding:
+    """The holding of a pod (`namespace/name`) with these slots, which answer what it `asked`."""
     full = aligned(slots, len(roles))
     return Holding(
         kind=kind,
@@ -87,6 +89,7 @@ def holding_of(kind: Kind, node: str, pod: str, roles: Sequence[Role], slots: Sl
         slots=full,
         taken=footprint(roles, full),
         ids=_ids(roles, full),
+        asked=asked,
     )
 
 
@@ -134,7 +137,7 @@ def _ignore(_holding: Holding, _sign: int) -> None:
 class Ledger:
     """All nodes and holdings; every change costs the size of one pod. Not thread-safe.
 
-    `counted` is told each holding that begins (1) or ends (-1).
+    `counted` is told each holding that begins (1) or ends (-1), be it as a claim or as more.
     """
 
     def __init__(self, counted: Callable[[Holding, int], None] = _ignore) -> None:
@@ -159,9 +162,10 @@ class Ledger:
         before = self.holdings.get(uid)
         if before is not None and before == replace(holding, kind=before.kind):
             # It is only surer now: no answer of the node changes.
-            self._counted(before, -1)
             self.holdings[uid] = self._state(holding.node).holders[uid] = holding
-            self._counted(holding, 1)
+            if (before.kind is Kind.CLAIM) is not (holding.kind is Kind.CLAIM):
+                self._counted(before, -1)
+                self._counted(holding, 1)
             return
         self.release(uid)
         self.holdings[uid] = holding
