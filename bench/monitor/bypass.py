@@ -1,9 +1,11 @@
-"""How soon a process without the limiter is reported on its pod, on a full node.
+"""How soon a process without the limiter is reported, and forgotten when it is killed.
 
-From the moment at which NVML names the process to the event's request at the API server.
+On a full node: from the moment at which NVML names the process to the event's request at the API
+server, and from its end to the first scrape without it.
 """
 
 import multiprocessing
+import os
 import queue
 import random
 import signal
@@ -18,8 +20,10 @@ from node import CARDS, StandIn, write_process
 from programs import Api, parts_over
 
 from hamikit import logs
+from hamikit.exposition import render
 
-ROUNDS, DEADLINE_S = 20, 30.0
+ROUNDS, DEADLINE_S, SCRAPE_EVERY_S = 20, 30.0, 0.05
+FINDING = b"hami_audit_finding_processes{"
 
 
 class Telephone(Api):
@@ -43,31 +47,41 @@ def steal(folder: str, pids: list[int], thieves: list[int], told: Connection) ->
     parts = parts_over(folder, stand_in, api)
     parts.host.answered.wait(DEADLINE_S)
     rng, pause = random.Random(1), threading.Event()
-    took = []
+    reported, forgotten = [], []
     for container, pid in enumerate(thieves):
         pause.wait(rng.random())  # at any moment between two looks
         write_process(Path(folder), pid, 900, container)
         begin = time.monotonic()
         stand_in.appear(container % CARDS, pid)
-        took.append(api.heard.get(timeout=DEADLINE_S) - begin)
-    told.send(took)
+        reported.append(api.heard.get(timeout=DEADLINE_S) - begin)
+        pause.wait(rng.random())
+        begin = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        stand_in.vanish(container % CARDS, pid)
+        while FINDING in render(parts.registry):
+            pause.wait(SCRAPE_EVERY_S)
+        forgotten.append(time.monotonic() - begin)
+    told.send((reported, forgotten))
     signal.pause()
 
 
-def worst_s(folder: str, pids: list[int], thieves: list[int]) -> float:
-    """The longest of all rounds."""
+def worst_s(folder: str, pids: list[int], thieves: list[int]) -> list[float]:
+    """The longest of all rounds until a process is reported, and until it is forgotten."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=steal, args=(folder, pids, thieves, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
-        took = ours.recv()
+        both = ours.recv()
     except EOFError:
         raise SystemExit("the monitor ended before a process was reported") from None
     finally:
         process.kill()
         process.join()
-    p50 = statistics.median(took)
-    print(f"audit: who has no limiter is reported after p50 {p50:.2f} s, worst {max(took):.2f} s")
-    return float(max(took))
+    for what, took in zip(
+        ("who has no limiter is reported", "who is killed is gone"), both, strict=True
+    ):
+        p50 = statistics.median(took)
+        print(f"audit: {what} after p50 {p50:.2f} s, worst of {ROUNDS} {max(took):.2f} s")
+    return [max(took) for took in both]

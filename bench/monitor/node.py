@@ -153,6 +153,10 @@ class StandIn:
         """A process begins to use a card."""
         self._by_card[card].append(pid)
 
+    def vanish(self, card: int, pid: int) -> None:
+        """It is gone from the card."""
+        self._by_card[card].remove(pid)
+
     @staticmethod
     def _fill(target: Any, value: Any) -> int:
         getattr(target, "_obj", target).value = value

@@ -133,6 +133,90 @@ def test_serves_until_sigterm(api, tmp_path):
         process.wait()
 
 
+HANGS = """
+#include <stdio.h>
+#include <unistd.h>
+#define COUNT(call) int call(unsigned *n) { (void)n; for (;;) pause(); }
+int nvmlInitWithFlags(unsigned flags) { (void)flags; return 0; }
+COUNT(nvmlDeviceGetCount_v2)
+"""
+"""A driver that begins well and then waits for its hardware for ever."""
+
+
+@pytest.fixture
+def serving(api, tmp_path):
+    """Starts the monitor with more variables; the address that it serves on."""
+    started = []
+
+    def start(**extra):
+        address = f"127.0.0.1:{free_port()}"
+        process = subprocess.Popen(
+            command(f"--metrics-bind-address={address}"),
+            env={**environment(tmp_path), **extra},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert any('"serving"' in line for line in process.stderr)
+        wait_ready(f"http://{address}/readyz")
+        return process, f"http://{address}"
+
+    yield start
+    for process in started:
+        process.kill()
+        process.stderr.close()
+        process.wait()
+
+
+def wait_shown(address, line):
+    """Scrape until a scrape has the line; each is answered, whatever hangs."""
+    pause, end = threading.Event(), time.monotonic() + DEADLINE_S
+    while True:
+        status, text = answer(f"{address}/metrics")
+        assert status == 200, text
+        if line in text:
+            return text
+        assert time.monotonic() < end, f"no {line!r} in {text}"
+        pause.wait(0.05)
+
+
+def test_a_driver_that_hangs_holds_up_nothing_else(serving, granted, root, tmp_path):
+    """Not a scrape, not the containers' own accounts, not the end; and it is told."""
+    library = tmp_path / "driver/usr/lib64/libnvidia-ml.so.1"
+    library.parent.mkdir(parents=True)
+    compiler = ("cc", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1", "-x", "c", "-")
+    subprocess.run([*compiler, "-o", library], input=HANGS, text=True, check=True)
+    granted("uid-a_main", ("GPU-a", 3000, 30))
+    (tmp_path / "vgpu").mkdir()
+    root.rename(tmp_path / "vgpu/containers")
+    process, address = serving(DRIVER_ROOT=str(tmp_path / "driver"), NVML_DEADLINE="0.1")
+    text = wait_shown(address, 'hami_monitor_nvml_last_error_timestamp_seconds{error="timeout"')
+    assert 'hami_monitor_nvml_up{node="node-1",zone="vGPU"} 0.0' in text
+    assert 'hami_vgpu_memory_limit_bytes{container="main"' in text
+    assert "hami_host_gpu_" not in "".join(x for x in text.splitlines() if x[0] != "#")
+    assert answer(f"{address}/healthz")[0] == 200
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE_S) == 0
+
+
+def test_without_the_api_server_what_is_known_is_shown(serving, api, granted, root, tmp_path):
+    """Containers keep their names and limits while it is away."""
+    granted("uid-a_main", ("GPU-a", 3000, 30))
+    (tmp_path / "vgpu").mkdir()
+    root.rename(tmp_path / "vgpu/containers")
+    _process, address = serving()
+    line = 'hami_vgpu_memory_limit_bytes{container="main"'
+    wait_shown(address, line)
+    api.closing.set()
+    api.shutdown()
+    api.server_close()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", api.server_port), DEADLINE_S)
+    # Long enough for a list that fails to be taken in, if anybody did.
+    for _ in range(20):
+        assert line in answer(f"{address}/metrics")[1]
+
+
 def free_port():
     """A port that nobody listens on."""
     with socket.socket() as found:
