@@ -23,7 +23,7 @@ def test_the_order_is_always_that_of_the_scores(policy, sign, start, steps):
         else:
             scores[name] = score
             ranking.put(name, score)
-        assert list(ranking.among(set("abcd"), set(scores))) == sorted(
+        assert list(ranking.among(set("abcd"), scores)) == sorted(
             scores, key=lambda n: (sign * scores[n], n)
         )
 
@@ -37,7 +37,7 @@ def test_the_order_is_always_that_of_the_scores(policy, sign, start, steps):
 def test_few_of_many_and_most_of_few_come_in_the_same_order(asked, fitting, scores, policy):
     """However they are found; who is not asked about or does not fit is left out."""
     known = {str(number): score for number, score in enumerate(scores)}
-    fitting = {str(number) for number in fitting} & known.keys()
+    fitting = {str(n): known[str(n)] for n in fitting if str(n) in known}
     sign = 1 if policy == "spread" else -1
-    wanted = sorted(asked & fitting, key=lambda n: (sign * known[n], n))
+    wanted = sorted(asked & fitting.keys(), key=lambda n: (sign * known[n], n))
     assert list(Ranking(policy, known).among(dict.fromkeys(asked), fitting)) == wanted

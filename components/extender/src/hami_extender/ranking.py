@@ -18,32 +18,34 @@ class Ranking:
         # Binpack wants the fullest first: its order is that of the negated scores.
         self._sign = 1 if policy == SPREAD else -1
         self._order = sorted((self._sign * score, name) for name, score in scores.items())
-        self._scores = dict(scores)
+        self.scores = dict(scores)
+        """Of all nodes that are ranked."""
 
-    def among(self, asked: Collection[str], fitting: Collection[str]) -> Iterator[str]:
-        """The nodes that are in both, in order; sets and dicts are asked fastest.
+    def among(self, asked: Collection[str], scores: Mapping[str, float]) -> Iterator[str]:
+        """The nodes that are in both, in order; a set or a dict is asked fastest.
 
-        All that fit have to be ranked.
+        All that have a score have to be ranked, with this very score.
         """
-        # Names come nearly in order, which makes sorting them quick; a set has none.
-        few, many = (fitting, asked) if len(fitting) * 4 < len(asked) else (asked, fitting)
+        # Names come nearly in order, which makes sorting them quick; what fits comes in none.
+        few: Collection[str] = scores if len(scores) * 4 < len(asked) else asked
+        many: Collection[str] = asked if few is scores else scores
         # Without a line of Python for each node: they may be thousands.
         if len(few) * SPARSE < len(self._order):
             found = sorted(filter(many.__contains__, few))
             # Equal scores stay in the order of their names, backwards too.
-            found.sort(key=self._scores.__getitem__, reverse=self._sign < 0)
+            found.sort(key=scores.__getitem__, reverse=self._sign < 0)
             return iter(found)
         return filter(many.__contains__, filter(few.__contains__, map(_NAME, self._order)))
 
     def put(self, name: str, score: float) -> None:
         """A node has this score now."""
-        if self._scores.get(name) != score:
+        if self.scores.get(name) != score:
             self.remove(name)
-            self._scores[name] = score
+            self.scores[name] = score
             insort(self._order, (self._sign * score, name))
 
     def remove(self, name: str) -> None:
         """A node is gone."""
-        score = self._scores.pop(name, None)
+        score = self.scores.pop(name, None)
         if score is not None:
             del self._order[bisect_left(self._order, (self._sign * score, name))]

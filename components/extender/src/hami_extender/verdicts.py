@@ -33,7 +33,8 @@ class Table:
         self._by_name = all(part.family.score == SCORE_NONE for part in self.question.parts)
         self._position = -1
         self._stale: set[str] = set()
-        self._fits: set[str] = set()
+        # With their scores: what looks a node up here need not look it up elsewhere.
+        self._fits: dict[str, float] = {}
         self._open: set[str] = set()
         self._refused: dict[str, Refusal | None] = {}
 
@@ -46,7 +47,7 @@ class Table:
         if self._position >= 0:
             changed = journal.since(self._position)
         if changed is None:
-            self._fits, self._open, self._refused = set(), set(), {}
+            self._fits, self._open, self._refused = {}, set(), {}
             changed = self._digests.of
         self._position = journal.position
         self._stale.update(changed)
@@ -63,7 +64,7 @@ class Table:
         known, ask = self._digests.of, self._probe.ask
         for name in names:
             self._stale.discard(name)
-            fits.discard(name)
+            fits.pop(name, None)
             open_.discard(name)
             refused.pop(name, None)
             digest = known.get(name)
@@ -71,7 +72,7 @@ class Table:
                 continue
             said = ask(digest)
             if said is Answer.FITS:
-                fits.add(name)
+                fits[name] = digest.score
             elif said is Answer.MAYBE:
                 open_.add(name)
             else:
@@ -91,7 +92,7 @@ class Table:
         if not open_:
             return list(islice(ranking.among(asked, fits), limit))
         found: list[str] = []
-        for name in ranking.among(asked, self._digests.of):
+        for name in ranking.among(asked, ranking.scores):
             if name in fits or (name in open_ and self._settled(name)):
                 found.append(name)
                 if len(found) == limit:
@@ -140,7 +141,7 @@ class Table:
         if isinstance(verdict, Refusal):
             self._refused[name] = verdict
             return False
-        self._fits.add(name)
+        self._fits[name] = self._digests.of[name].score
         return True
 
     def _why(self, name: str) -> Refusal:
