@@ -86,6 +86,17 @@ def test_pods_and_nodes_that_are_not_there(extender):
     assert found["NodeNames"] == []
 
 
+def test_nodes_that_are_not_there_have_no_score_and_no_victims(extender):
+    """They are worth nothing, and nobody is evicted from them; nor is somebody who is not there."""
+    pod = msgspec.to_builtins(extender.server.add("stranger"))
+    assert extender.ask("prioritize", Pod=pod, NodeNames=["nowhere"]) == [
+        {"Host": "nowhere", "Score": 0}
+    ]
+    nobody = {"Pods": [{"UID": "nobody"}]}
+    found = extender.ask("preempt", Pod=pod, NodeNameToMetaVictims={"nowhere": nobody, "n": nobody})
+    assert list(found["NodeNameToMetaVictims"]) == ["n"]
+
+
 def test_names_that_are_no_names(extender):
     """They become parts of paths of the API: nothing else may be read by them."""
     for name in ("../nodes/n", "x?watch=1", "a/b", "%2e%2e", ""):

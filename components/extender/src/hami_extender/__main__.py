@@ -25,6 +25,9 @@ VERB_THREADS = 64
 """kube-scheduler binds many pods at a time, and each bind waits for one write."""
 API_CONNECTIONS = 64
 LOOK_EVERY_S = 1.0
+YOUNG = 10_000
+"""New objects before Python looks for garbage among them: one pod makes a hundred or so, and nearly
+all end without its help."""
 DRAIN_S = 12.0
 """Longer than any bind waits for its outcome."""
 
@@ -81,6 +84,7 @@ def _until_stopped(lifecycle: Lifecycle, parts: Parts, threads: list[threading.T
             # What stays for good is never looked through again: no answer waits for that.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(YOUNG, *gc.get_threshold()[1:])
             gc.enable()
         if not all(thread.is_alive() for thread in threads):
             # A view that stands still would promise cards by an old account: start afresh.
