@@ -144,7 +144,7 @@ def judged(found: Sequence[tuple[Run, Run]], where: str) -> list[Json]:
         goal(f"CPU of all programs, null's over ours, {where}",
              statistics.median(null.all_cpu_ms / ours.all_cpu_ms for null, ours in found),
              "ratio", None),
-        goal(f"binds that met trouble, {where}", troubles, "%",
+        goal(f"bind conflicts, and binds refused or unanswered, {where}", troubles, "%",
              GOAL_CONFLICTS_PERCENT),
         goal(f"API writes a pod, {where}", statistics.median(r.writes for r in runs), "writes",
              GOAL_WRITES),

@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -120,8 +121,10 @@ class Cluster:
         return b"".join(pieces)
 
 
-def handler(cluster: Cluster, end: threading.Event) -> type[BaseHTTPRequestHandler]:
-    """Lists, and watches on which nothing ever happens."""
+def handler(
+    cluster: Cluster, end: threading.Event, writes: "Synchronized[int]"
+) -> type[BaseHTTPRequestHandler]:
+    """Lists, and watches on which nothing ever happens; writes are counted and refused."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -142,16 +145,30 @@ def handler(cluster: Cluster, end: threading.Event) -> type[BaseHTTPRequestHandl
             self.end_headers()
             self.wfile.write(body)
 
+        def _count(self) -> None:
+            with writes.get_lock():
+                writes.value += 1
+            self.send_error(403)
+
+        def do_POST(self) -> None:
+            self._count()
+
+        def do_PUT(self) -> None:
+            self._count()
+
+        def do_PATCH(self) -> None:
+            self._count()
+
         def log_message(self, *_: object) -> None:
             pass
 
     return Handler
 
 
-def serve(nodes: int, pods: int, ready: Connection) -> None:
+def serve(nodes: int, pods: int, ready: Connection, writes: "Synchronized[int]") -> None:
     """The API server's process; says its port and runs until killed."""
     cluster = Cluster(nodes, pods)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(cluster, threading.Event()))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(cluster, threading.Event(), writes))
     server.daemon_threads = True
     ready.send(server.server_address[1])
     server.serve_forever()
@@ -190,10 +207,11 @@ def first_answer(process: subprocess.Popen[bytes], nodes: int, started: float) -
     raise SystemExit(f"the extender ended with {process.returncode}")
 
 
-def measure(nodes: int, pods: int, rest_s: float) -> tuple[float, float, float]:
-    """Seconds to the first answer, MiB, percent of a core at rest; prints them."""
+def measure(nodes: int, pods: int, rest_s: float) -> tuple[float, float, float, int]:
+    """Seconds to the first answer, MiB, percent of a core at rest, API writes; prints them."""
     ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.Process(target=serve, args=(nodes, pods, theirs), daemon=True)
+    writes = multiprocessing.Value("i", 0)
+    server = multiprocessing.Process(target=serve, args=(nodes, pods, theirs, writes), daemon=True)
     server.start()
     with tempfile.TemporaryDirectory() as folder:
         environ = {**os.environ, "KUBECONFIG": kubeconfig(ours.recv(), folder)}
@@ -213,18 +231,21 @@ def measure(nodes: int, pods: int, rest_s: float) -> tuple[float, float, float]:
             time.sleep(rest_s)
             cpu = 100 * (cpu_s(process.pid) - before) / (time.monotonic() - at)
             rss, peak = (memory_mib(process.pid, field) for field in ("VmRSS", "VmHWM"))
-            print(f"resident {rss:.0f} MiB (peak {peak:.0f}), at rest {cpu:.2f} % of a core")
+            print(
+                f"resident {rss:.0f} MiB (peak {peak:.0f}), at rest {cpu:.2f} % of a core, "
+                f"{writes.value} API writes"
+            )
         finally:
             process.terminate()
             process.wait()
             server.kill()
             server.join()
-    return first, rss, cpu
+    return first, rss, cpu, writes.value
 
 
 def goals(nodes: int, pods: int, rest_s: float) -> list[dict[str, object]]:
     """Measure one restart."""
-    first, rss, cpu = measure(nodes, pods, rest_s)
+    first, rss, cpu, writes = measure(nodes, pods, rest_s)
     return [
         {
             "name": f"{name}, {nodes} nodes, {pods} pods",
@@ -237,6 +258,7 @@ def goals(nodes: int, pods: int, rest_s: float) -> list[dict[str, object]]:
             ("restart to first answer", first, "s", GOAL_FIRST_S),
             ("resident memory", rss, "MiB", GOAL_RSS_MIB),
             (f"CPU at rest over {rest_s:.0f} s", cpu, "% of a core", GOAL_CPU_PERCENT),
+            ("API writes when nothing happens", writes, "writes", 0),
         )
     ]
 
