@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from e2e import cards as fake_cards
 from e2e import product
@@ -74,6 +75,10 @@ def configure(kube: Kube, **settings: str) -> None:
     data = {"config.json": json.dumps(config)}
     metadata = {"name": "hami-node-config", "namespace": "hami-system"}
     kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    # kubelet brings it into a pod within a minute or so, and at once when the pod changes.
+    ours = ("-l", "app.kubernetes.io/part-of=hami", f"--field-selector=spec.nodeName={WORKER}")
+    touched = f"e2e.hami.io/touched={uuid4().hex}"
+    kube.kubectl("annotate", "pod", *SYSTEM, *ours, touched, "--overwrite")
 
 
 def not_in(kube: Kube, mode: str) -> str | None:

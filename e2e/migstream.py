@@ -13,6 +13,7 @@ from e2e.kills import by_admission, kill, processes
 from e2e.kube import Deadline, Kube, phase, wait_until
 from e2e.mig import MEMORY, SHOW, SYSTEM, WORKER, cards, disagreement, records
 from e2e.pods import ON_AN_A100, container, pod, slice_of
+from hamikit import names
 
 Pod = dict[str, Any]
 WINDOW = 14
@@ -105,11 +106,13 @@ class Stream:
             self.kube.create(*fresh)
 
     def _next(self) -> Pod:
-        """One of every five small ones may go to a card that is shared."""
+        """Of the small ones some may go to a card that is shared, and some must."""
         name, self.created = f"p{self.created}", self.created + 1
         memory = self._chance.choices(list(SIZES), list(SIZES.values()))[0]
-        free = memory == min(SIZES) and self._chance.random() < 0.2
-        where = {} if free else {"nodeSelector": ON_AN_A100}
+        chance = self._chance.random() if memory == min(SIZES) else 1.0
+        where: dict[str, Any] = {} if chance < 0.2 else {"nodeSelector": ON_AN_A100}
+        if chance < 0.1:
+            where["annotations"] = {names.POD_VGPU_MODE: names.MODE_HAMI_CORE}
         self._asked[name] = memory
         asked = container("c", slice_of(memory=memory), SHOW)
         return pod(name, self.namespace, asked, **where)

@@ -79,6 +79,7 @@ def test_a_stream_of_pods_with_kills_at_every_step(kube, namespace, mig):
         stream = Stream(kube, namespace, PODS, SEED)
         stream.run()
         print(stream.told())
+        assert stream.elsewhere > 0, "no pod came to a card that is shared"
         wait_until(lambda: disagreement(kube), 60)
         alone = {by_hand}
         wait_until(lambda: None if instances() == alone else f"{alone} alone: {instances()}", 120)

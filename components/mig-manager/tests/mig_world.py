@@ -12,6 +12,7 @@ from hami_mig_manager.plan import Rules
 from hami_mig_manager.state import Card, Claim, Compute, Instance, Spot
 from hami_mig_manager.verdict import NvmlFailed
 from hamikit.cluster import ApiError
+from hamikit.codec import CodecError
 from hamikit.instances import MigProfile, Placement
 from hamikit.mig import MigAllocation, decode_blocked, encode_blocked
 
@@ -139,12 +140,18 @@ class World:
 
     def look(self):
         self.step("look")
+        journal, spoilt = (), False
+        try:
+            journal = decode_journal(self.annotations.get("journal") or "")
+        except CodecError:
+            spoilt = True
         return Sight(
             tuple(self.claims.values()),
-            decode_journal(self.annotations.get("journal") or ""),
+            journal,
             decode_blocked(self.annotations.get("blocked") or ""),
             frozenset(self.lingering),
             str(self.version),
+            spoilt,
         )
 
     def write(self, before, journal, blocked):

@@ -221,6 +221,20 @@ def test_a_lost_journal_comes_back_from_the_pods():
     assert world.there() == {}
 
 
+def test_a_journal_that_cannot_be_read_is_written_anew():
+    """What a pod's record names is in it; nobody finds the garbage at the next look again."""
+    world = World()
+    world.bind("a", ONE)
+    settled(world)
+    for held in (True, False, False):
+        world.annotations["journal"] = "[{"
+        settled(world)
+        entries = decode_journal(world.annotations["journal"] or "")
+        assert [entry.spot for entry in entries] == ([ONE] if held else [])
+        world.gone("a")
+    assert ONE in world.there()
+
+
 def test_after_a_reset_of_the_card_instances_are_made_again():
     """At their places; the pods are told the new ids."""
     world = World()

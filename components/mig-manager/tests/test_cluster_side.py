@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from hami_mig_manager.cluster_side import EVENT, ClusterSide
 from hami_mig_manager.journal import Entry
@@ -118,8 +119,30 @@ def test_annotations_that_cannot_be_read_count_as_lost(world, text):
     world.server.annotations |= {names.NODE_MIG_JOURNAL: text, names.NODE_MIG_BLOCKED: text}
     world.pods.append(pod("a", POD_MIG_ALLOCATIONS=text))
     sight = world.side.look()
-    assert (sight.journal, sight.blocked) == ((), ())
+    assert (sight.journal, sight.blocked, sight.spoilt) == ((), (), True)
     assert [claim.allocations for claim in sight.claims] == [None]
+
+
+def test_what_cannot_be_read_is_told_once(world):
+    """Not at every look; again when it is something else."""
+    world.server.annotations[names.NODE_MIG_JOURNAL] = "["
+    world.pods.append(
+        pod("a", POD_MIG_ALLOCATIONS="[{}]", POD_DEVICES_ALLOCATED="GPU-a,NVIDIA,x,1:;")
+    )
+    with capture_logs() as logs:
+        for _ in range(3):
+            world.side.look()
+            assert world.side.held() is None
+        told = {(line.get("pod"), line["annotation"]) for line in logs}
+        assert told == {
+            (None, names.NODE_MIG_JOURNAL),
+            ("ns/a", names.POD_MIG_ALLOCATIONS),
+            ("ns/a", names.POD_DEVICES_ALLOCATED),
+        }
+        assert len(logs) == len(told)
+        world.server.annotations[names.NODE_MIG_JOURNAL] = "null"
+        world.side.look()
+        assert len(logs) == len(told) + 1
 
 
 def test_the_node_is_written_under_the_version_that_was_read(world):

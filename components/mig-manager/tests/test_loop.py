@@ -4,6 +4,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
 from hami_mig_manager.loop import LOOK_S, PAUSES_S, Loop
 from hamikit.cluster import ApiError, Unreachable
@@ -63,6 +64,19 @@ def test_a_mistake_of_ours_ends_nothing():
     assert one.loop.missing() == "'GPU-a'"
     one.loop.step()
     assert one.loop.missing() is None
+
+
+def test_an_error_that_lasts_is_told_once():
+    """Another one too, and when all is done again."""
+    one = loop(*[GpuError("z")] * 4, *[Unreachable("y")] * 2, None, None)
+    with capture_logs() as logs:
+        for _ in range(8):
+            one.loop.step()
+    assert [(line["log_level"], line.get("error")) for line in logs] == [
+        ("warning", "z"),
+        ("warning", "y"),
+        ("info", None),
+    ]
 
 
 def test_news_wake_it_and_it_ends_when_told():

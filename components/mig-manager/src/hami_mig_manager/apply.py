@@ -40,13 +40,17 @@ class Cards(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the API server and the node itself say; `version` is the node object's."""
+    """What the API server and the node itself say; `version` is the node object's.
+
+    `spoilt`: journal or blocked placements stand there in a form that nobody can read.
+    """
 
     claims: tuple[Claim, ...]
     journal: tuple[Entry, ...]
     blocked: tuple[BlockedPlacement, ...]
     lingering: frozenset[str]
     version: str
+    spoilt: bool = False
 
 
 class Cluster(Protocol):
@@ -119,7 +123,8 @@ class Manager:
         if self.dry_run:
             log.info("would do", steps=list(map(str, found.steps)))
             return found, False
-        busy = found.journal != sight.journal or found.blocked != sight.blocked
+        noted = (sight.journal, sight.blocked)
+        busy = sight.spoilt or (found.journal, found.blocked) != noted
         if busy:
             # Before anything is made: what is not in the journal is not ours.
             self.cluster.write(sight, found.journal, found.blocked)

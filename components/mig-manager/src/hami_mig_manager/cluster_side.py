@@ -1,7 +1,7 @@
 """The node's object and its pods: what they say about MIG, and the few writes to them."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 EVENT: Final = "MigInstanceNotMade"
 _NOT_FOUND, _BUDGET = 404, 429
+T = TypeVar("T")
 
 
 class ClusterSide:
@@ -50,6 +51,8 @@ class ClusterSide:
         # The watch takes a moment to tell what we wrote: UID -> version before, and the pod since.
         self._written: dict[str, tuple[str, Pod]] = {}
         self._seen: dict[str, float] = {}
+        # (pod or nothing, annotation) -> why nobody can read it; told already.
+        self._unreadable: dict[tuple[str, str], str] = {}
 
     def look(self) -> Sight:
         """What node and pods say now. Raises ApiError, Unreachable."""
@@ -57,15 +60,33 @@ class ClusterSide:
         noted = node.metadata.annotations
         claims = tuple(filter(None, map(self._claim, self._present())))
         self._seen = {claim.uid: self._seen.get(claim.uid, self._now()) for claim in claims}
-        journal = _journal(noted.get(names.NODE_MIG_JOURNAL, ""))
+        # What pods hold comes back from their records; what is left counts as made by hand.
+        journal = self._read(decode_journal, noted, names.NODE_MIG_JOURNAL)
+        blocked = self._read(decode_blocked, noted, names.NODE_MIG_BLOCKED)
         living = {claim.uid for claim in claims}
         return Sight(
             claims,
-            journal,
-            _blocked(noted.get(names.NODE_MIG_BLOCKED, "")),
-            self._remains({entry.pod_uid for entry in journal} - living),
+            journal or (),
+            blocked or (),
+            self._remains({entry.pod_uid for entry in journal or ()} - living),
             node.metadata.resource_version,
+            spoilt=journal is None or blocked is None,
         )
+
+    def _read(
+        self, decode: Callable[[str], T], annotations: Mapping[str, str], key: str, pod: str = ""
+    ) -> T | None:
+        """What an annotation says, None when nobody can read it, which is told once."""
+        try:
+            found = decode(annotations.get(key, ""))
+        except CodecError as error:
+            if self._unreadable.get((pod, key)) != str(error):
+                who = {"pod": pod} if pod else {}
+                log.warning("annotation is unreadable", annotation=key, error=str(error), **who)
+                self._unreadable[pod, key] = str(error)
+            return None
+        self._unreadable.pop((pod, key), None)
+        return found
 
     def _present(self) -> list[Pod]:
         pods = {pod.metadata.uid: pod for pod in self._pods()}
@@ -74,17 +95,17 @@ class ClusterSide:
                 pods[uid] = after
             else:
                 del self._written[uid]
+        present = {"", *(pod.key for pod in pods.values())}
+        self._unreadable = {k: text for k, text in self._unreadable.items() if k[0] in present}
         return list(pods.values())
 
     def _claim(self, pod: Pod) -> Claim | None:
         text = pod.metadata.annotations.get(names.POD_MIG_ALLOCATIONS, "")
         if not text or pod.terminal:
             return None
-        allocations: tuple[MigAllocation, ...] | None = None
-        try:
-            allocations = decode_mig_allocations(text)
-        except CodecError as error:
-            log.warning("record of a pod is unreadable", pod=pod.key, error=str(error))
+        noted = pod.metadata.annotations
+        record = names.POD_MIG_ALLOCATIONS
+        allocations = self._read(decode_mig_allocations, noted, record, pod.key)
         uid = pod.metadata.uid
         return Claim(
             uid,
@@ -117,18 +138,15 @@ class ClusterSide:
 
     def held(self) -> frozenset[str] | None:
         """Cards that pods which have not ended were granted something of; None: cannot be told."""
-        texts = [
-            pod.metadata.annotations.get(key, "")
+        grants = [
+            self._read(decode_grant, pod.metadata.annotations, key, pod.key)
             for pod in self._pods()
             if not pod.terminal
             for key in (names.POD_DEVICES_ALLOCATED, names.POD_DEVICES_TO_ALLOCATE)
         ]
-        try:
-            slots = [slot for text in texts for slot in decode_grant(text)]
-        except CodecError as error:
-            log.warning("grant of a pod is unreadable", error=str(error))
+        if None in grants:
             return None
-        return frozenset(device.uuid for slot in slots for device in slot)
+        return frozenset(d.uuid for grant in grants for slot in grant or () for d in slot)
 
     def record(self, claim: Claim, allocations: tuple[MigAllocation, ...]) -> None:
         """Write the ids on the pod, unless it has changed. Raises ApiError, Unreachable."""
@@ -161,23 +179,6 @@ class ClusterSide:
             if error.status not in (_NOT_FOUND, _BUDGET):
                 raise
             log.warning("pod is not evicted", pod=claim.key, error=str(error))
-
-
-def _journal(text: str) -> tuple[Entry, ...]:
-    try:
-        return decode_journal(text)
-    except CodecError as error:
-        # What pods hold comes back from their records; what is left counts as made by hand.
-        log.warning("journal is lost", error=str(error))
-        return ()
-
-
-def _blocked(text: str) -> tuple[BlockedPlacement, ...]:
-    try:
-        return decode_blocked(text)
-    except CodecError as error:
-        log.warning("blocked placements are found out anew", error=str(error))
-        return ()
 
 
 def _bound_at(pod: Pod, seen: float) -> float:

@@ -38,6 +38,7 @@ class Loop:
         self._works, self.news, self._stopping = works, news, stopping
         self._nvml_up, self._now = nvml_up, now
         self._failures = 0
+        self._said: str | None = None
         self._missing: str | None = "first look at the cards"
 
     def missing(self) -> str | None:
@@ -59,15 +60,18 @@ class Loop:
             self._nvml_up(not isinstance(error, GpuError))
             delay = self._failed(error)
             # A conflict is the ordinary price of writing without a lock.
-            if self._failures > 1:
+            if self._failures > 1 and self._said != str(error):
                 log.warning("nothing can be done", error=str(error), again_in_s=delay)
+                self._said = str(error)
             return delay
         except Exception as error:
             # A mistake of ours must not leave a pause on the node and nobody at work.
             log.exception("a look failed")
             return self._failed(error)
         self._nvml_up(True)
-        self._failures, self._missing = 0, None
+        if self._said is not None:
+            log.info("all is done again", after=self._said)
+        self._failures, self._missing, self._said = 0, None, None
         return min([LOOK_S, *(max(SOON_S, when - self._now()) for when in times)])
 
     def _failed(self, error: Exception) -> float:

@@ -153,8 +153,7 @@ class _Draft:
             return
         self._held[spot] = want.claim
         if self._held_up(want, want.claim.uid):
-            # Nothing of ours is there, so what appears meanwhile was made by somebody else.
-            return
+            return  # nothing of ours is there: what appears meanwhile was made by somebody else
         self._steps.append(Create(spot, want.claim.uid))
         known = next((e for e in self._view.journal if e.spot == spot), None)
         if known is None or known.pod_uid != want.claim.uid or known.gpu_instance_id is not None:
@@ -233,9 +232,8 @@ class _Draft:
                 self._journal[spot] = replace(entry, unused_since=None)
                 self._look_at(self._view.now + LOOK_S)
                 continue
-            now = int(self._view.now)
-            # Later than now: the clock was set back since.
-            since = now if entry.unused_since is None else min(now, entry.unused_since)
+            # The clock may have been set back since.
+            since = min(int(self._view.now), entry.unused_since or int(self._view.now))
             self._journal[spot] = replace(entry, unused_since=since)
             if not readable(self._view):
                 continue
@@ -269,7 +267,7 @@ class _Draft:
         self._times.append(when)
 
     def _fresh(self, blocked: BlockedPlacement) -> bool:
-        # Later than now: the clock was set back since, and nobody knows how long it has been.
+        # One from a later time was made before the clock was set back.
         return blocked.since <= self._view.now < blocked.since + self._rules.block_s
 
     def _blocked(self) -> tuple[BlockedPlacement, ...]:
