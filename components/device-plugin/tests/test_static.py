@@ -89,8 +89,10 @@ def test_the_strategy_is_read_from_both_files():
     assert mixed.static_mig
     assert not Settings().static_mig
     assert not cluster_settings({"migStrategy": "single"}).static_mig
-    entry = {"name": "n", "operatingmode": "mig"}
-    assert not node_settings(mixed, json.dumps({"nodeconfig": [entry]}), "n").static_mig
+    for mode, static in (("mig", False), ("auto", False), ("hami-core", True)):
+        entry = {"name": "n", "operatingmode": mode}
+        found = node_settings(mixed, json.dumps({"nodeconfig": [entry]}), "n")
+        assert found.static_mig is static
     with pytest.raises(ConfigError, match="migstrategy is 'both', must be one of none"):
         cluster_settings({"migStrategy": "both"})
 

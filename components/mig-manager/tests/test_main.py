@@ -8,9 +8,12 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 from mig_world import FAKE
+from waiting_pods import pod
 
+from hami_mig_manager.auto import decode_choices
 from hami_mig_manager.journal import decode_journal
 from hamikit import names
 from hamikit.mig import decode_blocked, decode_mig_allocations
@@ -75,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             self.end_headers()
             self.server.closing.wait(DEADLINE_S)
+        elif "/leases/" in url.path and url.path not in objects:
+            self.answer({"reason": "NotFound"}, 404)
         elif url.path in objects:
             self.answer(objects[url.path])
         else:
@@ -350,6 +355,45 @@ def test_after_a_reboot_of_the_node_nothing_is_lost(site):
     posted = sorted(path.rsplit("/", 1)[1] for path in site.server.posted)
     assert posted == ["events", "eviction"]
     assert "Traceback" not in said
+
+
+def test_a_card_changes_its_mode_for_a_pod_that_waits(site, tmp_path):
+    """Step by step through the driver, with plugin and monitor letting go of it in between."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"nodeconfig": [{"name": "n", "operatingmode": "auto"}]}))
+    waiting = pod(mode="hami-core", since="2026-11-24T01:00:00Z")
+    path = "/api/v1/namespaces/ns/pods/waits"
+    site.server.objects[path] = json.loads(msgspec.json.encode(waiting))
+    noted = site.annotations()
+
+    def announce(mode):
+        cards = [{"id": site.card, "type": "NVIDIA-A100", "devmem": 40960, "mode": mode}]
+        noted[names.NODE_REGISTER] = json.dumps(cards)
+
+    def run():
+        code, said = site.run(f"--node-config-file={config}")
+        assert code == 0, said
+        return site.annotations()
+
+    announce("mig")
+    noted = run()
+    (chosen,) = decode_choices(noted[names.NODE_MIG_AUTO]).items()
+    assert (chosen[0], chosen[1].mode, chosen[1].pod) == (site.card, "hami-core", "uid-p")
+    assert noted[names.NODE_CORDON] == site.card
+    assert [path.rsplit("/", 1)[1] for path in site.server.posted] == ["leases"]
+    del site.server.objects[path]
+    switch = json.loads(noted[names.NODE_MIG_SWITCH])
+    noted[names.NODE_MIG_SWITCH] = json.dumps({**switch, "since": switch["since"] - 60})
+    noted = run()
+    token = json.loads(noted[names.NODE_MIG_PAUSE])["token"]
+    noted |= {names.NODE_MIG_PAUSE_PLUGIN: token, names.NODE_MIG_PAUSE_MONITOR: token}
+    noted = run()
+    assert site.nvml("n.nvmlDeviceGetMigMode(h)") == [0, 0]
+    announce("hami-core")
+    noted = run()
+    left = {names.NODE_MIG_SWITCH, names.NODE_MIG_PAUSE, names.NODE_CORDON}
+    assert not left & noted.keys()
+    assert names.NODE_MIG_AUTO in noted
 
 
 def test_a_bad_configuration_is_one_line(site):

@@ -8,6 +8,7 @@ import pynvml
 import pytest
 from mig_world import A100, Crash, spot
 
+from hami_mig_manager.auto import DWELL_S, Choice, Demand, choose, decode_choices, given_up
 from hami_mig_manager.state import Card, Instance
 from hami_mig_manager.switching import REST_S, Switcher
 from hami_mig_manager.verdict import NvmlFailed
@@ -37,7 +38,7 @@ class Node:
         self.noted, self.version = {names.NODE_REGISTER: register("hami-core")}, 1
         self.pods, self.now, self.calls, self.dies_at = frozenset(), 1000.0, 0, None
         self.deaf = self.stubborn = self.client = False
-        self.listening = ACKS
+        self.listening, self.demands = ACKS, []
         self.tokens = itertools.count()
         self.failures, self.changes = [], []
 
@@ -105,7 +106,15 @@ class Node:
             lambda: self.now,
             failed=lambda *words: self.failures.append(words),
             token=lambda: f"t{next(self.tokens)}",
+            choose=self.choose,
         )
+
+    def choose(self, outlook):
+        """What `chooser` makes of the pods that wait, leave granted."""
+        if gone := given_up(outlook):
+            return {**outlook.choices, **gone}
+        found = choose(outlook, self.demands)
+        return {**outlook.choices, found[0]: found[1]} if found else None
 
     def run(self, seconds=30, switcher=None):
         """Let time pass; whoever is killed starts again."""
@@ -410,3 +419,93 @@ def test_killed_at_any_call_it_is_finished_by_the_next(dies_at):
     assert node.cards["GPU-a"].enabled
     assert node.clean
     assert node.calls >= dies_at, "the story has fewer calls"
+
+
+def automatic(card=OFF):
+    """A node that leaves modes open, and a pod that waits for the other one of the card."""
+    node = Node(card)
+    node.wanted = Wish(None, frozenset({"GPU-b"}), automatic=True)
+    mode = "hami-core" if card.enabled else "mig"
+    node.noted[names.NODE_REGISTER] = register("mig" if card.enabled else "hami-core")
+    node.demands = [Demand("p", mode, frozenset({"GPU-a", "GPU-b"}))]
+    return node
+
+
+def chosen(node):
+    """What stands on the node of choices."""
+    return decode_choices(node.noted.get(names.NODE_MIG_AUTO, ""))
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_a_card_whose_mode_is_open_changes_for_a_pod(divided):
+    """Once, with all that a change takes; the choice stands on the node, nothing else does."""
+    node = automatic(replace(OFF, enabled=not divided, pending=not divided))
+    node.run(200)
+    assert node.cards["GPU-a"].enabled is divided
+    assert (node.changes, node.clean) == ([divided], True)
+    assert chosen(node) == {"GPU-a": Choice("mig" if divided else "hami-core", 1000, "p")}
+    assert not node.cards["GPU-b"].enabled, "a card that is left alone"
+
+
+def test_nothing_changes_where_modes_are_not_open():
+    """The default: whoever waits, and whatever an earlier setting left on the node."""
+    node = automatic()
+    node.noted[names.NODE_MIG_AUTO] = '{"GPU-a": {"mode": "mig", "since": 1}}'
+    node.wanted = Wish()
+    node.run(60)
+    assert (node.changes, node.clean, chosen(node)) == ([], True, {})
+    assert names.NODE_MIG_AUTO not in node.noted
+
+
+@pytest.mark.parametrize("call", range(1, 40))
+def test_an_automatic_change_survives_a_death_at_every_call(call):
+    """As one that the operator wants."""
+    node = automatic()
+    node.dies_at = call
+    node.run(60)
+    assert (node.changes[-1:], node.clean) == ([True], True)
+    assert node.cards["GPU-a"].enabled
+
+
+def test_a_card_that_somebody_got_first_is_not_kept_from_others():
+    """Its cordon goes although the pod has it still; it is left alone for a while then."""
+    node = automatic()
+    node.switcher().settle()
+    assert node.noted[names.NODE_CORDON] == "GPU-a"
+    node.pods = frozenset({"GPU-a"})
+    node.run(10)
+    assert (node.changes, node.clean) == ([], True)
+    assert chosen(node)["GPU-a"].mode == "hami-core"
+    node.pods = frozenset()
+    node.run(DWELL_S - 30)
+    assert node.changes == []
+    node.run(60)
+    assert (node.changes, node.clean) == ([True], True)
+
+
+@pytest.mark.parametrize("trouble", ["stubborn", "deaf"])
+def test_a_card_that_does_not_change_gets_pods_again(trouble):
+    """The driver wants a reset, or somebody keeps NVML open: no cordon stays behind."""
+    node = automatic()
+    setattr(node, trouble, True)
+    node.run(120)
+    assert not node.cards["GPU-a"].pending
+    assert node.clean
+    assert chosen(node)["GPU-a"].mode == "hami-core"
+    assert node.failures
+    tries = len(node.failures)
+    node.run(DWELL_S - 200)
+    assert len(node.failures) == tries
+
+
+def test_a_card_that_is_away_for_a_moment_keeps_what_was_chosen():
+    """As after a reset: else it could change again at once."""
+    node = automatic()
+    node.run(60)
+    stood, card = chosen(node), node.cards.pop("GPU-a")
+    node.switcher().settle()
+    assert chosen(node) == stood
+    node.cards["GPU-a"] = card
+    node.demands = [Demand("q", "hami-core", frozenset({"GPU-a"}))]
+    node.run(60)
+    assert node.changes == [True]

@@ -38,6 +38,16 @@ def test_cards_that_are_left_alone():
     assert [wish.of(card) for card in cards] == [True, None, None]
 
 
+def test_a_mode_that_pods_decide():
+    """No card has to change then, and those that are left alone may not."""
+    hidden = {"uuid": ["GPU-b"]}
+    wish = wish_of(config({"name": "n", "operatingmode": "auto", "filterdevices": hidden}), "n")
+    cards = [Card("GPU-a", 0), Card("GPU-b", 1)]
+    assert [wish.of(card) for card in cards] == [None, None]
+    assert [wish.leaves_open(card) for card in cards] == [True, False]
+    assert not wish_of(config({"name": "n", "operatingmode": "mig"}), "n").leaves_open(cards[0])
+
+
 def test_a_file_that_is_not_there_says_nothing(tmp_path):
     """The ConfigMap is optional."""
     assert load_wish(None, "n") == load_wish(tmp_path / "none", "n") == Wish()

@@ -31,7 +31,7 @@ def announced(
 
     A card whose memory nobody knows cannot be shared out and is left out. Its mode is `mig` while
     that is on; cards that know no MIG are shared as ever. A card whose MIG mode is not what the
-    node's mode needs or is not told, or that has no profile, gets no pods.
+    node's mode needs (`auto` needs none) or is not told, or that has no profile, gets no pods.
     """
     found: list[RegisteredDevice] = []
     for card in cards:
@@ -42,7 +42,8 @@ def announced(
         division = divisions.get(card.uuid)
         mode = _mode(settings, division)
         divided = mode == names.MODE_MIG
-        as_wished = divided == (settings.mode == names.MODE_MIG)
+        wished = settings.mode == names.MODE_MIG
+        as_wished = settings.mode == names.MODE_AUTO or divided == wished
         usable = division is None or (
             division.known and as_wished and (not divided or bool(division.profiles))
         )
@@ -67,7 +68,8 @@ def _mode(settings: Settings, division: Division | None) -> str:
     """What the card is now: whoever has something of it keeps that while the wish is another."""
     if division is not None and division.on:
         return names.MODE_MIG
-    return names.MODE_HAMI_CORE if settings.mode == names.MODE_MIG else settings.mode
+    divides = settings.mode in (names.MODE_MIG, names.MODE_AUTO)
+    return names.MODE_HAMI_CORE if divides else settings.mode
 
 
 def _type(name: str) -> str:

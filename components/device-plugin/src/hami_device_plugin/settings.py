@@ -78,7 +78,8 @@ class Settings:
     @property
     def static_mig(self) -> bool:
         """Whether instances are offered as they were made by hand; not where they come and go."""
-        return self.mig_strategy is MigStrategy.MIXED and self.mode != names.MODE_MIG
+        managed = self.mode in (names.MODE_MIG, names.MODE_AUTO)
+        return self.mig_strategy is MigStrategy.MIXED and not managed
 
 
 _WORDS = {

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from hami_mig_manager.apply import Manager
 from hami_mig_manager.cards import NvmlCards
+from hami_mig_manager.chooser import Chooser
 from hami_mig_manager.cluster_side import ClusterSide
 from hami_mig_manager.config import Config, load
 from hami_mig_manager.loop import Loop
@@ -60,6 +61,7 @@ def run(config: Config) -> int:
         partial(load_wish, config.node_config_file, config.node_name),
         time.time,
         metrics.failed,
+        choose=Chooser(api, config.node_name),
     )
     works = [manager.settle] if config.dry_run else [manager.settle, switcher.settle]
     loop = Loop(works, news, lifecycle.stopping, nvml_up=metrics.nvml.set)

@@ -7,11 +7,13 @@ from uuid import uuid4
 
 import structlog
 
+from hami_mig_manager.auto import Choice, Outlook, decode_choices, encode_choices
 from hami_mig_manager.state import Card
 from hami_mig_manager.switch import Change, Idle, Note, Stand, next_move, overdue
 from hami_mig_manager.verdict import NvmlFailed
 from hami_mig_manager.wish import Wish
 from hamikit import names
+from hamikit.codec import split_list
 
 log = structlog.get_logger()
 
@@ -47,9 +49,18 @@ class Noted(Protocol):
         """Cards that pods of the node were granted something of; None when that cannot be told."""
 
 
+def nothing(_outlook: Outlook) -> Mapping[str, Choice] | None:
+    """Nobody chooses modes."""
+    return None
+
+
 @dataclass
 class Switcher:
-    """Does what `switch` says. `now` is in Unix seconds; `failed` hears of changes that fail."""
+    """Does what `switch` says. `now` is in Unix seconds; `failed` hears of changes that fail.
+
+    `choose` says which choices are to stand for the cards that the operator left open, None where
+    they are right as they are.
+    """
 
     cards: Modes
     node: Noted
@@ -57,6 +68,7 @@ class Switcher:
     now: Callable[[], float]
     failed: Callable[[str, str], None] = lambda _step, _reason: None
     token: Callable[[], str] = lambda: uuid4().hex
+    choose: Callable[[Outlook], Mapping[str, Choice] | None] = nothing
     _tries: dict[str, int] = field(default_factory=dict)
     _resting: dict[str, float] = field(default_factory=dict)
     _said: str | None = None
@@ -68,7 +80,12 @@ class Switcher:
             ApiError, Unreachable, GpuError, ConfigError: nothing can be done at present.
         """
         for _ in range(MOVES):
-            stand, version = self._look()
+            stand, version, chosen = self._look()
+            noted = stand.annotations.get(names.NODE_MIG_AUTO)
+            if chosen != noted:
+                self.node.note(version, {names.NODE_MIG_AUTO: chosen})
+                log.info("modes of cards are chosen", cards=chosen)
+                continue
             move = next_move(stand, self.token())
             if isinstance(move, Note):
                 self.node.note(version, move.annotations)
@@ -81,17 +98,31 @@ class Switcher:
                 return self._wait(move)
         return self.now() + 1
 
-    def _look(self) -> tuple[Stand, str]:
+    def _look(self) -> tuple[Stand, str, str | None]:
+        """What there is, the version of the node, and what is to stand there of choices."""
         annotations, version = self.node.annotations()
-        cards, wish, held = self.cards.read(), self.wish(), self.node.held()
+        cards, wish, found = self.cards.read(), self.wish(), self.node.held()
+        held = frozenset(cards) if found is None else found
         modes = {uuid: wish.of(card) for uuid, card in cards.items()}
         wanted = {uuid: mode for uuid, mode in modes.items() if mode is not None}
-        everything = frozenset(cards)
-        now = self.now()
-        stand = Stand(
-            cards, wanted, annotations, everything if held is None else held, self._resting, now
+        text, now = annotations.get(names.NODE_MIG_AUTO, ""), self.now()
+        free = {uuid: card for uuid, card in cards.items() if wish.leaves_open(card)}
+        stood = decode_choices(text) if wish.automatic else {}
+        # A card may be away for a moment, as after a reset; what was chosen for it stands.
+        choices = {u: c for u, c in stood.items() if u in free or u not in cards}
+        wanted |= {uuid: choice.mode == names.MODE_MIG for uuid, choice in choices.items()}
+        outlook = Outlook(
+            free,
+            choices,
+            held,
+            frozenset(split_list(annotations.get(names.NODE_CORDON, ""))),
+            self._resting,
+            names.NODE_MIG_SWITCH in annotations,
+            now,
         )
-        return stand, version
+        chosen = self.choose(outlook) if free else None
+        stand = Stand(cards, wanted, annotations, held, self._resting, now)
+        return stand, version, encode_choices(choices if chosen is None else chosen)
 
     def _wait(self, move: Idle) -> float | None:
         if move.text is not None and move.text != self._said:

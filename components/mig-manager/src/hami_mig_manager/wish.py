@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +10,31 @@ from hami_mig_manager.state import Card
 from hamikit import names
 from hamikit.deviceconfig import ConfigError
 
+_MODES = (names.MODE_MIG, names.MODE_HAMI_CORE, names.MODE_AUTO)
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """The mode of a node's cards: None where nobody has said any, and then none is changed."""
+    """The mode of a node's cards: None where nobody has said any, and then none is changed.
+
+    `automatic`: what pods wait for decides.
+    """
 
     divided: bool | None = None
     hidden_uuids: frozenset[str] = frozenset()
     hidden_indexes: frozenset[int] = frozenset()
+    automatic: bool = False
 
     def of(self, card: Card) -> bool | None:
         """Whether a card is to be divided, None for one that is nobody's business here."""
-        if card.uuid in self.hidden_uuids or card.index in self.hidden_indexes:
-            return None
-        return self.divided
+        return None if self._hidden(card) else self.divided
+
+    def leaves_open(self, card: Card) -> bool:
+        """Whether a card may have either mode, as pods need it."""
+        return self.automatic and not self._hidden(card)
+
+    def _hidden(self, card: Card) -> bool:
+        return card.uuid in self.hidden_uuids or card.index in self.hidden_indexes
 
 
 def load_wish(path: Path | None, node: str) -> Wish:
@@ -59,11 +70,12 @@ def wish_of(text: str, node: str) -> Wish:
         wish = Wish(None, frozenset(uuids), frozenset(map(int, indexes)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"config.json: {error!r} in what it says of node {node}") from error
-    if mode not in (None, "", names.MODE_MIG, names.MODE_HAMI_CORE):
-        modes = f"{names.MODE_MIG} or {names.MODE_HAMI_CORE}"
+    if mode not in (None, "", *_MODES):
+        modes = " or ".join(_MODES)
         raise ConfigError(f"config.json: operatingmode of {node} is {mode!r}, must be {modes}")
-    divided = mode == names.MODE_MIG if mode else None
-    return Wish(divided, wish.hidden_uuids, wish.hidden_indexes)
+    if mode == names.MODE_AUTO:
+        return replace(wish, automatic=True)
+    return replace(wish, divided=mode == names.MODE_MIG if mode else None)
 
 
 def _lowered(mapping: Mapping[str, Any]) -> dict[str, Any]:
