@@ -70,7 +70,8 @@ class Heard:
 class World:
     """Both edges of the manager; every call of either may be where it is killed.
 
-    `faults` are codes that the next calls of NVML by this name fail with. What the manager must
+    `faults` are codes that the next calls of NVML by this name fail with, `refused` pods that the
+    API server will hear nothing of. What the manager must
     never do raises AssertionError here.
     """
 
@@ -80,6 +81,7 @@ class World:
     lingering: set[str] = field(default_factory=set)
     using: set[str] = field(default_factory=set)
     foreign: set[Spot] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     faults: dict[str, list[int]] = field(default_factory=dict)
     now: float = 1000.0
     version: int = 1
@@ -164,6 +166,8 @@ class World:
 
     def record(self, claim, allocations):
         self.step("record")
+        if claim.uid in self.refused:
+            raise ApiError(403, "Forbidden", "a policy of somebody else")
         present = self.claims.get(claim.uid)
         if present is None or present.version != claim.version:
             raise ApiError(409, "Conflict", "the pod has changed")
@@ -174,6 +178,8 @@ class World:
 
     def evict(self, claim, reason, text):
         self.step("evict")
+        if claim.uid in self.refused:
+            raise ApiError(403, "Forbidden", "a policy of somebody else")
         self.evictions.append((claim.uid, reason))
         if self.budget:
             self.end(claim.uid)

@@ -426,6 +426,23 @@ def test_a_refused_eviction_is_asked_for_again_later():
     assert len(world.evictions) == 2
 
 
+@pytest.mark.parametrize("place", [ONE, spot("1g.5gb", 9)])
+def test_a_pod_that_the_api_server_refuses_keeps_no_other_waiting(place):
+    """Its record or its eviction: it is tried again later, the others have theirs at once."""
+    world = World(refused={"a"})
+    world.bind("a", place)
+    world.bind("b", TWO)
+    manager = settled(world)
+    assert (world.uuids("a"), world.evictions) == ([None], [])
+    assert world.uuids("b") == [world.there()[TWO].uuid]
+    world.refused.clear()
+    settled(world, manager)
+    assert (world.uuids("a"), world.evictions) == ([None], []), "asked again at once"
+    world.now += 10
+    settled(world, manager)
+    assert world.evictions or world.uuids("a") == [world.there()[ONE].uuid]
+
+
 def test_a_dry_run_changes_nothing():
     """It only says what it would do."""
     world = World()

@@ -13,13 +13,16 @@ from hami_mig_manager.state import Attempt, Card, Claim, Instance, Memory, Spot,
 from hami_mig_manager.steps import Complete, Create, Destroy, Evict, Plan, Record, Step, Wait
 from hami_mig_manager.verdict import NvmlFailed
 from hami_mig_manager.view import View
+from hamikit.cluster import ApiError
 from hamikit.mig import BlockedPlacement, MigAllocation
 
 log = structlog.get_logger()
 
 ROUNDS: Final = 40
 """More than any node needs; a plan that never comes to rest must not spin."""
-EVICT_AGAIN_S: Final = 10.0
+AGAIN_S: Final = 10.0
+"""Before a pod is evicted once more, or told once more what the API server has refused."""
+_CONFLICT: Final = 409
 
 
 class Cards(Protocol):
@@ -98,7 +101,7 @@ class Manager:
     rules: Rules = field(default_factory=Rules)
     dry_run: bool = False
     _troubles: dict[Attempt, Trouble] = field(default_factory=dict)
-    _evicted: dict[str, float] = field(default_factory=dict)
+    _again: dict[str, float] = field(default_factory=dict)
 
     def settle(self) -> float | None:
         """Rounds until nothing is left to do; when to look again, in Unix seconds.
@@ -146,12 +149,9 @@ class Manager:
         )
 
     def _do(self, step: Step) -> bool:
-        if isinstance(step, Record):
-            self.cluster.record(step.claim, step.allocations)
-            log.info("instances recorded", pod=step.claim.key, count=len(step.allocations))
-        elif isinstance(step, Evict):
-            return self._evict(step)
-        elif isinstance(step, Destroy):
+        if isinstance(step, Record | Evict):
+            return self._tell(step)
+        if isinstance(step, Destroy):
             self._destroy(step.instance)
         else:
             self._create(step)
@@ -191,13 +191,31 @@ class Manager:
             self.observer.destroyed(instance.spot)
             log.info("instance destroyed", spot=str(instance.spot), uuid=instance.uuid)
 
-    def _evict(self, step: Evict) -> bool:
+    def _tell(self, step: Record | Evict) -> bool:
+        """Tell the API server of a pod; one that it refuses keeps no other pod waiting."""
         uid, now = step.claim.uid, self.now()
-        if now < self._evicted.get(uid, now):
+        if now < self._again.get(uid, now):
             return False
-        self._evicted = {u: when for u, when in self._evicted.items() if now < when}
-        self._evicted[uid] = now + EVICT_AGAIN_S
+        self._again = {u: when for u, when in self._again.items() if now < when}
+        try:
+            self._evict(step) if isinstance(step, Evict) else self._record(step)
+        except ApiError as error:
+            if error.status == _CONFLICT:
+                raise
+            self._again[uid] = now + AGAIN_S
+            self.observer.failed("pod", "Refused")
+            log.warning(
+                "API server refuses what is told of a pod", pod=step.claim.key, error=str(error)
+            )
+            return False
+        return True
+
+    def _record(self, step: Record) -> None:
+        self.cluster.record(step.claim, step.allocations)
+        log.info("instances recorded", pod=step.claim.key, count=len(step.allocations))
+
+    def _evict(self, step: Evict) -> None:
+        self._again[step.claim.uid] = self.now() + AGAIN_S
         self.observer.failed("pod", step.reason)
         log.warning("pod cannot have its instance", pod=step.claim.key, reason=step.reason)
         self.cluster.evict(step.claim, step.reason, step.text)
-        return True
