@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import nsmallest
-from itertools import islice
+from itertools import filterfalse, islice
 
 from hami_extender.digest import Digests, Traits
 from hami_extender.placement import Placement, Refusal, Verdict, place
@@ -22,9 +22,10 @@ Place = Callable[[NodeState | None, Question], Verdict]
 class Table:
     """The answers to one question, kept up with the ledger.
 
-    A node is in `_stale` from its last change until somebody asks about it: kube-scheduler may ask
-    about a tenth of the nodes at a time. Then it is in `_fits`, in `_refused` (None where nobody
-    has asked why yet), or in `_open` until somebody needs to know for certain.
+    A node is in `_stale`, and nowhere else, from its last change until somebody asks about it:
+    kube-scheduler may ask about a tenth of the nodes at a time. Then it is in `_fits`, in
+    `_refused` (None where nobody has asked why yet), or in `_open` until somebody needs to know for
+    certain.
     """
 
     def __init__(self, ledger: Ledger, digests: Digests, probe: Probe, decide: Place) -> None:
@@ -50,33 +51,36 @@ class Table:
             self._fits, self._open, self._refused = {}, set(), {}
             changed = self._digests.of
         self._position = journal.position
-        self._stale.update(changed)
+        for name in changed:
+            self._stale.add(name)
+            self._fits.pop(name, None)
+            self._open.discard(name)
+            self._refused.pop(name, None)
 
     def _catch_up(self, asked: Collection[str]) -> None:
         """Ask those of these nodes that changed."""
-        stale: Collection[str] = self._stale
-        few, many = (stale, asked) if len(stale) < len(asked) else (asked, stale)
-        self._ask(list(filter(many.__contains__, few)))
+        if len(self._stale) < len(asked):
+            due = filter(asked.__contains__, self._stale)
+        else:
+            # Most are known to fit, and who needs them looks there next.
+            due = filter(self._stale.__contains__, filterfalse(self._fits.__contains__, asked))
+        self._ask(list(due))
 
     def _ask(self, names: Iterable[str]) -> None:
         """Ask these nodes, which changed."""
-        fits, open_, refused = self._fits, self._open, self._refused
         known, ask = self._digests.of, self._probe.ask
         for name in names:
             self._stale.discard(name)
-            fits.pop(name, None)
-            open_.discard(name)
-            refused.pop(name, None)
             digest = known.get(name)
             if digest is None:
                 continue
             said = ask(digest)
             if said is Answer.FITS:
-                fits[name] = digest.score
+                self._fits[name] = digest.score
             elif said is Answer.MAYBE:
-                open_.add(name)
+                self._open.add(name)
             else:
-                refused[name] = said if isinstance(said, Refusal) else None
+                self._refused[name] = said if isinstance(said, Refusal) else None
 
     def best(self, asked: Collection[str], policy: str, limit: int) -> list[str]:
         """At most `limit` of these nodes that fit, best first; equal ones are ordered by name.
