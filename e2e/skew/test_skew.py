@@ -11,9 +11,10 @@ from e2e.kube import wait_until
 from e2e.metrics import samples, values
 from e2e.pods import ON_AN_A100, container, pod, slice_of
 from e2e.report import differences
+from e2e.skew.instances import with_instances
 from e2e.skew.versions import DIVIDING, prepare, refs, running
 
-pytestmark = [pytest.mark.skew, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.skew, pytest.mark.timeout(900)]
 CHOSEN = refs(os.environ.get("SKEW", ""))
 MIB = 1024 * 1024
 
@@ -84,11 +85,19 @@ def restart(kube, namespace, name):
     wait_until(again, 90)
 
 
-@pytest.mark.parametrize("component", [each for each in CHOSEN if each != DIVIDING])
-def test_the_previous_version_beside_the_others(kube, namespace, audit, component):
+@pytest.mark.parametrize("component", CHOSEN)
+def test_the_previous_version_beside_the_others(kube, namespace, audit, tmp_path, component):
     """Pods created before, meanwhile and afterwards are right at every time, restarts included."""
     version = prepare(kube, component, CHOSEN[component])
     print(f"{component} at {version.commit[:12]}")
+    if component == DIVIDING:
+        with_instances(kube, namespace, version, tmp_path)
+    else:
+        with_slices(kube, namespace, audit, version)
+
+
+def with_slices(kube, namespace, audit, version):
+    """The story of all but mig-manager."""
     before = create(kube, namespace, "before")
     right(kube, namespace, audit, before)
     with running(kube, version):

@@ -218,6 +218,18 @@ class Site:
         (one,) = decode_mig_allocations(meta["annotations"][names.POD_MIG_ALLOCATIONS])
         return one.mig_uuid
 
+    def inside(self, name):
+        """MiB of each card that a program of a pod sees."""
+        done = subprocess.run(
+            [self.fake / "cuprobe", "info"],
+            env={**self.env, "CUDA_VISIBLE_DEVICES": self.uuid(name)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return [card["total"] >> 20 for card in json.loads(done.stdout.splitlines()[0])["cards"]]
+
     def annotations(self):
         """Of the node."""
         return self.server.objects[self.node]["metadata"]["annotations"]
@@ -267,6 +279,8 @@ def test_killed_at_every_change_it_takes_up_where_it_was(site):
         expected = {by_hand, stays} | ({site.uuid("goes")} if making else set())
         assert site.instances() == expected, f"{symbol} {mode}: {said}"
         assert site.uuid("stays") == stays
+        assert site.inside("stays") == [4864]
+        assert not making or site.inside("goes") == [9984]
     assert site.server.posted == []
     entries = decode_journal(site.annotations()[names.NODE_MIG_JOURNAL])
     journalled = {entry.mig_uuid: entry.pod_uid for entry in entries}

@@ -1,19 +1,26 @@
 """mig-manager at its previous version: either of the two knows what the other has made."""
 
-import os
+from pathlib import Path
 
-import pytest
-
-from e2e.kube import wait_until
+from e2e.kube import Kube, wait_until
 from e2e.mig import SHOW, divided, instances, records
 from e2e.pods import ON_AN_A100, container, pod, slice_of
-from e2e.skew.versions import DIVIDING, prepare, refs, running
-
-pytestmark = [pytest.mark.skew, pytest.mark.timeout(900)]
-CHOSEN = refs(os.environ.get("SKEW", ""))
+from e2e.skew.versions import Version, running
 
 
-def create(kube, namespace, *names):
+def with_instances(kube: Kube, namespace: str, version: Version, folder: Path) -> None:
+    """Instances made before, meanwhile and afterwards are their pods' at every time."""
+    with divided(kube, folder):
+        made = create(kube, namespace, "before", "stays")
+        with running(kube, version):
+            made |= create(kube, namespace, "meanwhile", "stays-too")
+            end(kube, namespace, "before", made)
+        made |= create(kube, namespace, "after")
+        for name in ("meanwhile", "stays", "stays-too", "after"):
+            end(kube, namespace, name, made)
+
+
+def create(kube: Kube, namespace: str, *names: str) -> dict[str, str | None]:
     """Pods with an instance each, which they see from inside; name -> UUID."""
     for name in names:
         asked = container("c", slice_of(memory=4000), SHOW)
@@ -25,7 +32,7 @@ def create(kube, namespace, *names):
     return {name: found[name] for name in names}
 
 
-def recorded(kube, namespace):
+def recorded(kube: Kube, namespace: str) -> dict[str, str | None]:
     """Name -> the UUID that stands on the pod."""
     return {
         each["metadata"]["name"]: one.mig_uuid
@@ -34,25 +41,10 @@ def recorded(kube, namespace):
     }
 
 
-def end(kube, namespace, name, made):
+def end(kube: Kube, namespace: str, name: str, made: dict[str, str | None]) -> None:
     """Delete a pod; its instance goes, and nobody else's."""
     kube.kubectl("delete", "pod", "-n", namespace, name, "--now")
     made.pop(name)
     alone = set(made.values())
     wait_until(lambda: None if instances() == alone else f"{alone} alone: {instances()}", 120)
     assert recorded(kube, namespace) == made
-
-
-@pytest.mark.parametrize("component", [each for each in CHOSEN if each == DIVIDING])
-def test_the_previous_mig_manager_beside_the_others(kube, namespace, tmp_path, component):
-    """Instances made before, meanwhile and afterwards are their pods' at every time."""
-    version = prepare(kube, component, CHOSEN[component])
-    print(f"{component} at {version.commit[:12]}")
-    with divided(kube, tmp_path):
-        made = create(kube, namespace, "before", "stays")
-        with running(kube, version):
-            made |= create(kube, namespace, "meanwhile", "stays-too")
-            end(kube, namespace, "before", made)
-        made |= create(kube, namespace, "after")
-        for name in ("meanwhile", "stays", "stays-too", "after"):
-            end(kube, namespace, name, made)
