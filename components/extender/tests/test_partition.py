@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mig_cards import A30, A100_40, CARDS, HAMI_A100_40, profile
+from mig_cards import A30, A100_40, CARDS, HAMI_A100_40, TABLES, profile
 
 from hami_extender.partition import Partition, room
 from hamikit.instances import Placement
@@ -51,7 +51,20 @@ def test_the_order_that_hami_documents():
     assert found == [("3g.20gb", 4), ("2g.10gb", 0), ("1g.5gb", 3), ("1g.5gb", 2)]
 
 
-@pytest.mark.parametrize(("name", "profiles"), CARDS.items())
+def test_the_tables_of_tests_and_simulated_driver_agree():
+    """Every model of the issue is there, and what HAMi's lists have of it is NVIDIA's."""
+    places = {
+        name: {p.name: (p.slices, p.placements) for p in profiles}
+        for name, profiles in TABLES.items()
+    }
+    models = ("A30", "A100-SXM4-40", "A100-SXM4-80", "H100", "H200", "B200", "RTX PRO 6000")
+    for key, model in zip(CARDS, ("A30", *models[1:]), strict=True):
+        [found] = [table for name, table in places.items() if model in name]
+        plain = {p.name: (p.slices, p.placements) for p in CARDS[key]}
+        assert plain == {n: found[n] for n in found if "+" not in n and "-" not in n}
+
+
+@pytest.mark.parametrize(("name", "profiles"), [*CARDS.items(), *TABLES.items()])
 def test_in_every_state_of_a_card(name, profiles):
     """The smallest profile that can be made, where the largest one left stays largest."""
     for state in states(profiles):

@@ -100,11 +100,11 @@ def test_who_needs_more_cards_than_could_change_gets_none():
 def test_the_first_card_for_the_pod_that_waits_longest():
     """Whatever order they are told in; cards that the pod would not take do not count."""
     cards = {u: replace(SHARED, uuid=u, index=9 - n) for n, u in enumerate(("GPU-a", "GPU-b"))}
-    late = replace(WAITS, pod="late", since=WAITS.since, cards=frozenset({"GPU-a"}))
-    early = replace(WAITS, pod="early", since=WAITS.since - 1)
+    late = replace(WAITS, pod="a-late", since=WAITS.since, cards=frozenset({"GPU-a"}))
+    early = replace(WAITS, pod="b-early", since=WAITS.since - 1)
     for demands in ([late, early], [early, late]):
         assert choose(Outlook(cards, now=NOW), demands) == (
-            "GPU-b", Choice("mig", int(NOW), "early"),
+            "GPU-b", Choice("mig", int(NOW), "b-early"),
         )  # fmt: skip
     assert choose(Outlook(cards, now=NOW), [late])[0] == "GPU-a"
     assert choose(one(), [replace(WAITS, cards=frozenset({"GPU-z"}))]) is None

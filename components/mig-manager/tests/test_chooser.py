@@ -127,8 +127,10 @@ def test_who_waits_is_asked_now_and_then():
 def test_what_is_given_up_needs_no_leave():
     """The card is to have pods again at once."""
     server = Server(pod())
-    outlook = replace(OUTLOOK, choices=CHOSEN, held=frozenset({"GPU-a"}), changing=True)
-    assert Chooser(server, "n")(outlook) == {"GPU-a": Choice("hami-core", int(NOW))}
+    old = {"GPU-x": Choice("mig", 7)}
+    choices = {**CHOSEN, **old}
+    outlook = replace(OUTLOOK, choices=choices, held=frozenset({"GPU-a"}), changing=True)
+    assert Chooser(server, "n")(outlook) == {"GPU-a": Choice("hami-core", int(NOW)), **old}
     assert server.asked == []
 
 

@@ -450,7 +450,8 @@ def test_a_card_whose_mode_is_open_changes_for_a_pod(divided):
 def test_nothing_changes_where_modes_are_not_open():
     """The default: whoever waits, and whatever an earlier setting left on the node."""
     node = automatic()
-    node.noted[names.NODE_MIG_AUTO] = '{"GPU-a": {"mode": "mig", "since": 1}}'
+    left = '{"mode": "mig", "since": 1}'
+    node.noted[names.NODE_MIG_AUTO] = f'{{"GPU-a": {left}, "GPU-gone": {left}}}'
     node.wanted = Wish()
     node.run(60)
     assert (node.changes, node.clean, chosen(node)) == ([], True, {})
@@ -509,3 +510,29 @@ def test_a_card_that_is_away_for_a_moment_keeps_what_was_chosen():
     node.demands = [Demand("q", "hami-core", frozenset({"GPU-a"}))]
     node.run(60)
     assert node.changes == [True]
+
+
+def test_a_card_that_is_left_alone_has_no_choice():
+    """One that the operator has hidden since stays as it is."""
+    node = automatic()
+    node.demands = []
+    node.noted[names.NODE_MIG_AUTO] = '{"GPU-b": {"mode": "mig", "since": 1}}'
+    node.run(60)
+    assert (node.changes, node.clean, chosen(node)) == ([], True, {})
+
+
+def test_no_second_card_changes_while_the_first_is_kept_from_its_pod():
+    """It is in its mode before the plugin says so and its cordon goes."""
+    node = automatic()
+    node.wanted = Wish(automatic=True)
+    node.run(200)
+    assert (node.changes, node.clean) == ([True], True)
+    assert chosen(node).keys() == {"GPU-a"}
+
+
+def test_a_card_that_the_operator_cordoned_is_not_chosen():
+    """Somebody has something in mind with it."""
+    node = automatic()
+    node.noted[names.NODE_CORDON] = "GPU-a"
+    node.run(60)
+    assert (node.changes, chosen(node), node.noted[names.NODE_CORDON]) == ([], {}, "GPU-a")

@@ -97,7 +97,7 @@ def demands(pods: Iterable[Waiting], site: Site) -> Iterator[Demand]:
         requests = [slot.request for slot in shape.slots if slot.request is not None]
         cards = frozenset(d.id for d in devices if _suits(d, shape.selectors, requests))
         mode = shape.selectors.vgpu_mode.strip()
-        if cards and requests and mode in MODES:
+        if requests and mode in MODES:
             # Instances may all be of one card; shares are of as many as one container asks for.
             count = 1 if mode == names.MODE_MIG else max(r.count for r in requests)
             yield Demand(pod.metadata.uid, mode, cards, count, since)

@@ -120,7 +120,7 @@ class Switcher:
             names.NODE_MIG_SWITCH in annotations,
             now,
         )
-        chosen = self.choose(outlook) if free else None
+        chosen = self.choose(outlook)
         stand = Stand(cards, wanted, annotations, held, self._resting, now)
         return stand, version, encode_choices(choices if chosen is None else chosen)
 
