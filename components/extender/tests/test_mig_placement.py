@@ -14,7 +14,7 @@ from hami_extender.flights import Flights
 from hami_extender.grants import grant_annotations
 from hami_extender.legacy import FORMER, instances
 from hami_extender.metrics import ClusterCollector
-from hami_extender.placement import Placement, place
+from hami_extender.placement import Placement, partitions, place
 from hami_extender.question import Headroom, Part, Question, question_of
 from hami_extender.snapshot import Snapshot
 from hami_extender.state import as_json, take
@@ -207,6 +207,50 @@ def test_no_container_has_both_kinds(data):
         if isinstance(verdict, Placement):
             world.snapshot.hold(Kind.FLIGHT, pod, "n", verdict.slots)
             assert len({d.instance is None for d in verdict.slots[0]}) == 1
+
+
+def test_binpack_takes_the_card_that_loses_least():
+    """Not the fullest one, where that would break a larger free range; spread knows nothing of it.
+
+    GPU-a has slices 0 to 3 free, in one piece; GPU-b, with less taken, only odd ones.
+    """
+    odd = [BlockedPlacement("GPU-b", "1g.5gb", Place(n, 1), "MadeByHand", 7) for n in (1, 3, 4, 6)]
+    found = {}
+    for policy in ("binpack", "spread"):
+        world = World(mig_device("GPU-a", profiles=A100_40), mig_device("GPU-b", 1, A100_40),
+                      NODE_MIG_BLOCKED=encode_blocked(odd))  # fmt: skip
+        assert world.bind("half", one(19000), POD_USE_UUID="GPU-a") == [("3g.20gb", 4)]
+        pod = make_pod("p", one(4500), POD_GPU_POLICY=policy)
+        found[policy] = world.ask(pod).slots[0][0].uuid
+    assert found == {"binpack": "GPU-b", "spread": "GPU-b"}
+    for policy, card in (("binpack", "GPU-a"), ("spread", "GPU-b")):
+        world = World(mig_device("GPU-a"), mig_device("GPU-b", 1))
+        world.bind("first", one(4500), POD_USE_UUID="GPU-a")
+        pod = make_pod("p", one(4500), POD_GPU_POLICY=policy)
+        assert world.ask(pod).slots[0][0].uuid == card
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_whichever_card_binpack_takes_no_other_loses_less(data):
+    """Of those that MIG divides; a card that it does not keeps its turn among them."""
+    world = World(*(mig_device(f"GPU-{n}", n, A100_40) for n in range(3)), device("GPU-h", 3))
+    wanted = st.tuples(st.sampled_from((4000, 9000, 19000, 40000)), st.sampled_from("0123"))
+    for number, (memory, card) in enumerate(data.draw(st.lists(wanted, max_size=9))):
+        world.bind(f"p{number}", one(memory), POD_USE_UUID=f"GPU-{card}")
+    memory = data.draw(st.sampled_from((4000, 9000, 19000, 40000)))
+    pod = make_pod("p", one(memory), POD_GPU_POLICY="binpack", POD_VGPU_MODE="mig")
+    state = world.snapshot.ledger.nodes["n"]
+    losses = {
+        f"GPU-{position}": partition.loss(memory)
+        for position, partition in partitions(state, state.facts.offers[0]).items()
+    }
+    able = [lost for lost in losses.values() if lost is not None]
+    verdict = world.ask(pod)
+    if able:
+        assert losses[verdict.slots[0][0].uuid] == min(able)
+    else:
+        assert not isinstance(verdict, Placement)
 
 
 def test_more_devices_than_cards():

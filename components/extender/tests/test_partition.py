@@ -78,6 +78,7 @@ def test_in_every_state_of_a_card(name, profiles):
             ((chosen, place),) = found
             assert chosen.memory_mib == min(p.memory_mib for p in able)
             assert place in free(chosen, taken)
+            assert not set("+-") & set(chosen.name), "a variant where the plain profile would do"
             after = [largest(profiles, (*taken, p)) for p in free(chosen, taken)]
             assert largest(profiles, (*taken, place)) == max(after), (name, taken, chosen.name)
 
@@ -131,6 +132,22 @@ def test_room():
     assert room(A30, (Placement(1, 1),)) == (0, 1, 3)
     assert Partition(A30, (Placement(1, 1),)).largest_mib == 11968
     assert Partition(A30, (Placement(0, 4),)).largest_mib == 0
+
+
+@pytest.mark.parametrize("profiles", [A30, A100_40])
+def test_what_an_instance_costs_a_card(profiles):
+    """Its memory, then what can be made no more beside it, of the largest profile first."""
+    for state in states(profiles):
+        card = Partition(profiles, tuple(state))
+        for memory in {p.memory_mib for p in profiles}:
+            choices = card.choices(memory, 1)
+            if not choices:
+                assert card.loss(memory) is None
+                continue
+            ((chosen, place),) = choices
+            before, after = room(profiles, card.taken), room(profiles, (*card.taken, place))
+            lost = [b - a for b, a in zip(before, after, strict=True)]
+            assert card.loss(memory) == (chosen.memory_mib, *lost)
 
 
 @given(st.data())

@@ -29,14 +29,27 @@ class Cards:
 
 def choices(node: Cards, position: int, request: ContainerRequest, times: int) -> list[Choice]:
     """The instances of a card that a request gets, as far as there are so many."""
-    card, partition = node.cards[position], node.partitions.get(position)
+    partition = node.partitions.get(position)
     if partition is None:
         return []
+    return partition.choices(_memory(node.cards[position], request), times)
+
+
+def loss(node: Cards, position: int, request: ContainerRequest) -> tuple[int, ...] | None:
+    """What one instance for a request costs a card that MIG divides; None: it has none."""
+    partition = node.partitions.get(position)
+    if partition is None:
+        return None
+    return partition.loss(_memory(node.cards[position], request))
+
+
+def _memory(card: Card, request: ContainerRequest) -> int:
+    """MiB that an instance has to have at least."""
     memory = request.memory_on(card.memory_mib)
-    if memory == card.memory_mib:
-        # The profile of the whole card has a little less than the card.
-        memory = min(memory, max(profile.memory_mib for profile in card.profiles))
-    return partition.choices(memory, times)
+    if memory != card.memory_mib:
+        return memory
+    # The profile of the whole card has a little less than the card.
+    return min(memory, max(profile.memory_mib for profile in card.profiles))
 
 
 def devices_of(

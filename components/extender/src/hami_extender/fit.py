@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hami_extender import choice
-from hami_extender.cards import Cards, choices
+from hami_extender.cards import Cards, choices, loss
 from hami_extender.inventory import MODE_MIG, Card
-from hami_extender.score import card_score, sort_key
+from hami_extender.score import BINPACK, card_score, sort_key
 from hami_extender.wish import MODE_MISMATCH, TYPE_MISMATCH, Wish
 from hamikit.devices import SELECT_GREEDY, SELECT_PAIRS
 from hamikit.footprint import EXCLUSIVE_CORES, NOTHING, Share
@@ -209,7 +209,24 @@ def _ordered(node: Cards, wish: Wish, request: ContainerRequest) -> list[int]:
             ask = Share(1, request.memory_on(card.memory_mib), request.cores)
         return key(card, used, card_score(card, used, ask, wish.weights))
 
-    return sorted(range(len(node.cards)), key=of)
+    order = sorted(range(len(node.cards)), key=of)
+    if wish.policy == BINPACK and not wish.numa_bind and len(node.partitions) > 1:
+        return _tightest_last(node, request, order)
+    return order
+
+
+def _tightest_last(node: Cards, request: ContainerRequest, order: Sequence[int]) -> list[int]:
+    """The order with divided cards changed among themselves: who loses least is taken first.
+
+    How full a card is says little of an instance: where the free slices are decides what is left.
+    """
+    losses = {position: loss(node, position, request) for position in node.partitions}
+    divided = [position for position in order if position in losses]
+    able = [position for position in divided if losses[position] is not None]
+    # Stable, and what sorts last is taken first: equal ones stay in the policy's order.
+    able.sort(key=lambda position: [-part for part in losses[position] or ()])
+    filled = iter([position for position in divided if losses[position] is None] + able)
+    return [next(filled) if position in losses else position for position in order]
 
 
 def condition(card: Card, wish: Wish, *, cordoned: bool) -> str | None:

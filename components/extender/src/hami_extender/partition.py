@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from hamikit.instances import MigProfile, Placement
 
@@ -49,7 +50,21 @@ class Partition:
     @property
     def largest_mib(self) -> int:
         """Memory of the largest instance that could be made now."""
-        return max((p.memory_mib for p in self.profiles if self._places(p)), default=0)
+        return max((p.memory_mib for p in self.profiles if _free(p, self._blocked)), default=0)
+
+    def loss(self, memory_mib: int) -> tuple[int, ...] | None:
+        """What an instance of at least this memory costs the card; None where none can be made.
+
+        The memory of the instance itself, then how many instances fewer could be made of each
+        profile, of the largest first. Of two cards the one that loses less keeps larger room.
+        """
+        choice = self._choose(memory_mib)
+        if choice is None:
+            return None
+        before = _remembered_room(self.profiles, frozenset(self._blocked))
+        after = _remembered_room(self.profiles, frozenset((*self._blocked, choice[1])))
+        lost = (b - a for b, a in zip(before, after, strict=True))
+        return (choice[0].memory_mib, *lost)
 
     def _choose(self, memory_mib: int) -> Choice | None:
         """The smallest profile that has a place, in the place that costs the least.
@@ -57,15 +72,7 @@ class Partition:
         Source: spec of HAMi 2.10 for the profile and for the order of equal places. HAMi takes the
         first place in that order; ours is the first of those after which the most can be made.
         """
-        for profile in sorted(self.profiles, key=lambda p: (p.memory_mib, p.slices)):
-            if profile.memory_mib < memory_mib:
-                continue
-            for choice in self.spent:
-                if choice[0] == profile:
-                    return choice
-            if places := self._places(profile):
-                return profile, max(places, key=self._room_beside)
-        return None
+        return _chosen(self.profiles, frozenset(self.taken), self.spent, memory_mib)
 
     def _with(self, choice: Choice) -> "Partition":
         spent = tuple(other for other in self.spent if other != choice)
@@ -75,13 +82,42 @@ class Partition:
     def _blocked(self) -> tuple[Placement, ...]:
         return (*self.taken, *(place for _, place in self.spent))
 
-    def _places(self, profile: MigProfile) -> list[Placement]:
-        """Where the profile can be made now, in HAMi's order."""
-        free = _free(profile, self._blocked)
-        return sorted(free, key=lambda p: p.start, reverse=profile.name.startswith(_FROM_THE_END))
 
-    def _room_beside(self, place: Placement) -> tuple[int, ...]:
-        return room(self.profiles, (*self._blocked, place))
+KEPT = 1 << 14
+"""Answers that are remembered: a card of eight slices has 417 states, one of four has 26."""
+
+
+@lru_cache(KEPT)
+def _chosen(
+    profiles: tuple[MigProfile, ...],
+    taken: frozenset[Placement],
+    spent: tuple[Choice, ...],
+    memory_mib: int,
+) -> Choice | None:
+    blocked = (*taken, *(place for _, place in spent))
+    # Of equal ones the plain one: 1g.5gb sorts before 1g.5gb+me.
+    for profile in sorted(profiles, key=lambda p: (p.memory_mib, p.slices, p.name)):
+        if profile.memory_mib < memory_mib:
+            continue
+        for choice in spent:
+            if choice[0] == profile:
+                return choice
+        if places := _in_order(profile, blocked):
+            return profile, max(places, key=lambda place: room(profiles, (*blocked, place)))
+    return None
+
+
+def _in_order(profile: MigProfile, blocked: Sequence[Placement]) -> list[Placement]:
+    """Where the profile can be made now, in HAMi's order."""
+    free = _free(profile, blocked)
+    return sorted(free, key=lambda p: p.start, reverse=profile.name.startswith(_FROM_THE_END))
+
+
+@lru_cache(KEPT)
+def _remembered_room(
+    profiles: tuple[MigProfile, ...], blocked: frozenset[Placement]
+) -> tuple[int, ...]:
+    return room(profiles, tuple(blocked))
 
 
 def room(profiles: Iterable[MigProfile], blocked: Sequence[Placement]) -> tuple[int, ...]:
