@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,12 @@ def build() -> Path:
     folder = build_folder()
     tools = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    # Another checkout may have built there before: its sources would go on being what is built.
+    made = folder / "meson-info" / "meson-info.json"
+    if made.exists():
+        source = json.loads(made.read_text(encoding="utf-8"))["directories"]["source"]
+        if Path(source) != SOURCE:
+            shutil.rmtree(folder)
     if not (folder / "build.ninja").exists():
         folder.mkdir(parents=True, exist_ok=True)
         _run("meson", "setup", str(folder), str(SOURCE), environment=environment)

@@ -75,15 +75,34 @@ static int fail(const char *what, CUresult rc) {
     return 1;
 }
 
+typedef CUresult (*finder)(const char *, void **, int, uint64_t, int *);
+
+#ifdef STATIC /* the driver is linked in: there is nothing to preload into, and no NVML */
+CUresult cuGetProcAddress_v2(const char *, void **, int, uint64_t, int *);
+#define dlopen(name, flags) NULL
+#define dlsym(library, name) NULL
+
+static void *open_driver(finder *ask) {
+    *ask = cuGetProcAddress_v2;
+    return ask;
+}
+#else
+static void *open_driver(finder *ask) {
+    const char *path = getenv("CUPROBE_DRIVER"); /* for a program that knows where it lies */
+    void *library = dlopen(path != NULL ? path : "libcuda.so.1", RTLD_NOW);
+    void *entry = library == NULL || by_dlsym ? NULL : dlsym(library, "cuGetProcAddress_v2");
+    memcpy(ask, &entry, sizeof entry);
+    return library;
+}
+#endif
+
 static int load_driver(void) {
-    CUresult (*ask)(const char *, void **, int, uint64_t, int *) = NULL;
-    void *library = dlopen("libcuda.so.1", RTLD_NOW);
+    finder ask;
+    void *library = open_driver(&ask);
     if (library == NULL) {
         printf("{\"error\":\"no libcuda.so.1\"}\n");
         return 1;
     }
-    void *entry = by_dlsym ? NULL : dlsym(library, "cuGetProcAddress_v2");
-    memcpy(&ask, &entry, sizeof ask);
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
         void *symbol = NULL;
         int status;
