@@ -7,6 +7,7 @@ from extender_kit import container, device, make_node, make_pod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mig_cards import A30, A100_40, mig_device, profile
+from msgspec import structs
 from prometheus_client import CollectorRegistry, generate_latest
 
 from hami_extender.answers import answer_of
@@ -192,6 +193,25 @@ def test_a_container_gets_one_kind():
     )
 
 
+def test_the_same_pod_lands_on_either_kind():
+    """Without a word about the mode: on whichever has room, and an instance is large enough."""
+    asked, found = one(8000), []
+    world = World(mig_device("GPU-m"), device("GPU-h", 1, devmem=40960))
+    while isinstance(verdict := world.ask(make_pod(f"p{len(found)}", asked)), Placement):
+        world.bind(f"p{len(found)}", asked)
+        ((one_device,),) = verdict.slots
+        found.append((one_device.uuid, one_device.memory_mib))
+    # Three places of 2g.10gb, and five times 8000 MiB.
+    assert sorted(found) == [("GPU-h", 8000)] * 5 + [("GPU-m", 9984)] * 3
+    for mode, left in (("mig", "GPU-h"), ("hami-core", "GPU-m")):
+        gone = next(n for n, (uuid, _) in enumerate(found) if uuid == left)
+        world.end(f"p{gone}")
+        refused = world.ask(make_pod("q", asked, POD_VGPU_MODE=mode))
+        assert not isinstance(refused, Placement), "room of the other kind only"
+        assert world.ask(make_pod("q", asked)).slots[0][0].uuid == left
+        world.bind(f"p{gone}", asked)
+
+
 @settings(max_examples=60)
 @given(st.data())
 def test_no_container_has_both_kinds(data):
@@ -227,6 +247,16 @@ def test_binpack_takes_the_card_that_loses_least():
         world = World(mig_device("GPU-a"), mig_device("GPU-b", 1))
         world.bind("first", one(4500), POD_USE_UUID="GPU-a")
         pod = make_pod("p", one(4500), POD_GPU_POLICY=policy)
+        assert world.ask(pod).slots[0][0].uuid == card
+
+
+def test_with_numa_bind_the_numa_nodes_keep_their_order():
+    """Or a run of cards of one of them could be torn apart."""
+    second = structs.replace(mig_device("GPU-b", 1), numa=1)
+    for bind, card in (("true", "GPU-a"), ("false", "GPU-b")):
+        world = World(mig_device("GPU-a"), second)
+        world.bind("first", one(4500), POD_USE_UUID="GPU-b")
+        pod = make_pod("p", one(4500), POD_GPU_POLICY="binpack", POD_NUMA_BIND=bind)
         assert world.ask(pod).slots[0][0].uuid == card
 
 

@@ -106,6 +106,13 @@ def test_of_one_memory_the_fewest_compute_slices():
     assert made(Partition(A100_40), 9500)[0][0] == "1g.10gb"
 
 
+def test_of_equal_profiles_the_plain_one():
+    """Whatever order a node announces them in; there is one +me of a card at most."""
+    variants = [profile(name, 4864, 15, 1, 0, 1, size=1) for name in ("1g.5gb+me", "1g.5gb")]
+    for profiles in (variants, variants[::-1]):
+        assert made(Partition(tuple(profiles)), 4500) == [("1g.5gb", 1)]
+
+
 def test_an_init_containers_instance_serves_later_containers():
     """It stays until the pod ends, so the same profile is taken again, and nothing across it."""
     card = Partition(A30)
