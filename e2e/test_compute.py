@@ -1,4 +1,4 @@
-"""Two pods share the time of one card as they were granted it."""
+"""Two pods share the time of one card as they were granted it, or one waits for the other."""
 
 import json
 import subprocess
@@ -28,14 +28,40 @@ def busy_percent(uuid):
     )
 
 
+def spinning(name, namespace, card, limits, at_once=1):
+    """A pod that launches on this card as fast as it may, and waits for every so many."""
+    work = container("c", limits, command=f"exec cuprobe spin 600 {at_once}")
+    return pod(name, namespace, work, annotations={"nvidia.com/use-gpuuuid": card})
+
+
+def test_a_low_priority_waits_while_a_high_one_computes(kube, namespace, cards):
+    """The monitor says so in the control file; it computes again when the other has gone."""
+    card = cards[NODE][3]["id"]
+    for name, priority in (("high", "0"), ("low", "1")):
+        asked = {**slice_of(memory=1000), "nvidia.com/priority": priority}
+        kube.create(spinning(name, namespace, card, asked))
+    kube.wait_running(namespace, "high", "low")
+
+    def shared():
+        shares = busy_percent(card)
+        alone = len(shares) == 2 and shares[0] < 1 and shares[1] > 50
+        return None if alone else f"busy shares {shares}: the low one is to have nothing"
+
+    wait_until(shared, 60)
+    kube.kubectl("delete", "pod", "high", "-n", namespace, "--now")
+
+    def waiting():
+        shares = busy_percent(card)
+        return None if shares and shares[0] > 50 else f"busy shares {shares}: it still waits"
+
+    wait_until(waiting, 60)
+
+
 def test_thirty_and_seventy_percent_of_one_card(kube, namespace, cards):
     """Both launch as fast as they may; neither ever has more, and soon each has its own."""
     card = cards[NODE][3]["id"]
     for name, cores in (("small", 30), ("large", 70)):
-        asked = slice_of(memory=1000, cores=cores)
-        work = container("c", asked, command="exec cuprobe spin 600 1000")
-        annotations = {"nvidia.com/use-gpuuuid": card}
-        kube.create(pod(name, namespace, work, annotations=annotations))
+        kube.create(spinning(name, namespace, card, slice_of(memory=1000, cores=cores), 1000))
     kube.wait_running(namespace, "small", "large")
 
     def uneven():

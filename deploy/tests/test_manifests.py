@@ -275,6 +275,14 @@ def test_no_container_is_privileged_and_none_may_become_so(objects):
         assert not spec.get("hostNetwork"), name
 
 
+def test_whoever_is_not_root_says_its_group(objects):
+    """Of an image's `USER uid:gid` kubelet takes the uid, and the group is root's then."""
+    for name, spec in pod_specs(objects):
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
+            security = {**spec.get("securityContext", {}), **container["securityContext"]}
+            assert security["runAsUser"] == 0 or security["runAsGroup"] == names.CONTROL_GROUP, name
+
+
 def test_images_are_pinned(objects):
     """No image without a version."""
     for name, spec in pod_specs(objects):
